@@ -1,0 +1,1 @@
+"""DuckDB over the manifests: the files of `sql/`, bound and typed."""

@@ -1,0 +1,1 @@
+"""The regional cache: configuration, ranged reads, warming."""

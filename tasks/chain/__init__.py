@@ -1,0 +1,1 @@
+"""PURE. Layers, chains, extents, heads and the qcow2 format."""

@@ -1,0 +1,43 @@
+"""What every verb needs: the fleet, output as text or JSON, exit codes."""
+
+import dataclasses
+import datetime
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from tasks.settings import Fleet, load_fleet
+
+EXIT_DONE, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
+FleetOption = Annotated[
+    Path | None, typer.Option("--fleet", help="fleet.toml; default: $CHAINWRIGHT_FLEET or .chainwright/fleet.toml.")
+]
+
+
+def fleet_of(path: Path | None) -> Fleet:
+    """The fleet that the option, the environment or the folder names."""
+    return load_fleet(path)
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on standard output; dataclasses and dates included."""
+    sys.stdout.write(json.dumps(value, default=_plain, indent=2, ensure_ascii=False) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if isinstance(value, datetime.datetime):
+        return value.isoformat()
+    if isinstance(value, set | frozenset | tuple):
+        return list(value)
+    return str(value)

@@ -1,0 +1,41 @@
+"""`chainwright`: the verbs, and one clear line for every error."""
+
+import importlib
+import sys
+
+import typer
+from rich.markup import escape
+
+from tasks.cli.common import EXIT_FAILED, err
+from tasks.errors import ChainwrightError
+
+# One module per verb (or group of verbs); each has `register(app)`. They import their stage inside the verb's body,
+# so that `--help` is instant.
+VERBS: tuple[str, ...] = ()
+
+app = typer.Typer(
+    name="chainwright",
+    help="Keeps globally distributed QCOW2 chains short, local and cheap.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback()
+def _root() -> None:
+    """Exit codes: 0 done, 1 refused or failed, 2 wrong usage."""
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    for verb in VERBS:
+        importlib.import_module(f"tasks.cli.{verb}").register(app)
+    try:
+        app()
+    except ChainwrightError as error:
+        err.print(f"[red]chainwright:[/red] {escape(' '.join(str(error).split()))}")
+        sys.exit(EXIT_FAILED)
+    except KeyboardInterrupt:
+        err.print("chainwright: interrupted")
+        sys.exit(130)

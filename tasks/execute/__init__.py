@@ -1,0 +1,1 @@
+"""Runs a plan's actions under a lease and leaves a receipt."""

@@ -1,0 +1,1 @@
+"""Buckets to Parquet: listing, ranged metadata reads, atomic manifest snapshots."""

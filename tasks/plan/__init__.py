@@ -1,0 +1,1 @@
+"""PURE. Values in, a plan out: what to merge, warm and retire, and why."""

@@ -1,0 +1,1 @@
+"""QEMU's tools as processes: limits, explicit formats, QMP."""

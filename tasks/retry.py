@@ -1,0 +1,28 @@
+"""Our few retry policies, by name. Nobody else writes a retry loop."""
+
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, stop_after_delay, wait_random_exponential
+
+from tasks import clock
+from tasks.errors import Transient
+
+
+def store_call() -> Retrying:
+    """Around one call to a store that may be repeated: reads, listings, writes under `If-None-Match` of derived ids."""
+    return Retrying(
+        retry=retry_if_exception_type(Transient),
+        stop=stop_after_attempt(5) | stop_after_delay(60),
+        wait=wait_random_exponential(multiplier=0.1, max=5),
+        sleep=clock.sleep,
+        reraise=True,
+    )
+
+
+def until_up(seconds: float) -> Retrying:
+    """Wait for a server that was just started."""
+    return Retrying(
+        retry=retry_if_exception_type((Transient, OSError)),
+        stop=stop_after_delay(seconds),
+        wait=wait_random_exponential(multiplier=0.05, max=0.5),
+        sleep=clock.sleep,
+        reraise=True,
+    )

@@ -1,0 +1,108 @@
+"""fleet.toml: the regions of one installation. Read once at the edge and passed down."""
+
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from tasks.errors import ConfigError
+from tasks.plan.policy import Policy
+
+ENV_FLEET = "CHAINWRIGHT_FLEET"  # path of fleet.toml
+REGION_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Region(_Section):
+    """One region: its bucket, its cache, the queue of its workers."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+    endpoint: str  # URL of the S3 API; "" = AWS's own
+    bucket: Annotated[str, Field(min_length=3)]
+    s3_region: str = "us-east-1"  # the region name that requests are signed for
+    cache_url: str = ""  # base URL of the regional cache; layers at <cache_url>/layers/<layer_id>.qcow2
+    cache_log: str = ""  # path (or s3:// prefix) of the cache's JSON access log
+    queue: str = ""  # Airflow queue; empty = the region's name
+    access_key_env: str = "AWS_ACCESS_KEY_ID"  # variables that hold the credentials: never the credentials themselves
+    secret_key_env: str = "AWS_SECRET_ACCESS_KEY"  # noqa: S105 - the name of a variable
+    egress_usd_per_gb: dict[str, float] = Field(default_factory=dict)  # to which region, at which price
+    storage_usd_per_gb_month: float = 0.023
+
+
+class Embedded(_Section):
+    """Ports and folders of the embedded fleet (`chainwright up`). Absent in production."""
+
+    state_dir: str
+    s3_port: int = 18333
+    cache_ports: dict[str, int] = Field(default_factory=dict)  # per region
+    cache_bytes: int = 4 << 30  # on disk, per region
+    airflow_port: int = 18080
+
+
+class Fleet(_Section):
+    """The whole file."""
+
+    name: str = "fleet"
+    control_region: str
+    work_dir: str = "/var/tmp/chainwright"  # noqa: S108 - big, survives a reboot; private folders are made inside
+    regions: tuple[Region, ...]
+    policy: Policy = Field(default_factory=Policy)
+    embedded: Embedded | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> "Fleet":
+        names = [region.name for region in self.regions]
+        if len(set(names)) != len(names):
+            raise ValueError("regions: a name appears twice")
+        if self.control_region not in names:
+            raise ValueError(f"control_region: {self.control_region!r} is not one of {', '.join(names)}")
+        for region in self.regions:
+            unknown = sorted(set(region.egress_usd_per_gb) - set(names))
+            if unknown:
+                raise ValueError(f"regions.{region.name}.egress_usd_per_gb: unknown region {unknown[0]!r}")
+        return self
+
+    def region(self, name: str) -> Region:
+        """The region of that name; ConfigError if there is none."""
+        for region in self.regions:
+            if region.name == name:
+                return region
+        raise ConfigError(f"unknown region {name!r}: this fleet has {', '.join(r.name for r in self.regions)}")
+
+    def egress_usd(self, source: str, reader: str, count_bytes: int) -> float:
+        """Money for moving bytes from one region to another."""
+        if source == reader:
+            return 0.0
+        return self.region(source).egress_usd_per_gb.get(reader, 0.0) * count_bytes / 1e9
+
+
+def load_fleet(path: Path | None = None) -> Fleet:
+    """Read fleet.toml from `path`, or from $CHAINWRIGHT_FLEET, or `./.chainwright/fleet.toml`.
+
+    ConfigError says which field of which file is wrong.
+    """
+    file = path or Path(os.environ.get(ENV_FLEET, ".chainwright/fleet.toml"))
+    try:
+        raw = tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{file}: no such file (is the fleet up? `chainwright up`, or set {ENV_FLEET})") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise ConfigError(f"{file}: {error}") from None
+    return parse_fleet(raw, str(file))
+
+
+def parse_fleet(raw: dict[str, Any], where: str) -> Fleet:
+    """Validate the parsed TOML; ConfigError names the first wrong field."""
+    try:
+        return Fleet.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        message = first["msg"].removeprefix("Value error, ")
+        raise ConfigError(f"{where}: {place + ': ' if place else ''}{message}") from None

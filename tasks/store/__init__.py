@@ -1,0 +1,1 @@
+"""Object stores, heads and leases."""

@@ -1,0 +1,27 @@
+"""Where things are in a region's bucket. Layers in every region; the rest in the control region only."""
+
+LAYERS = "layers/"
+HEADS = "heads/"
+MANIFESTS = "manifests/"
+ACTIONS = "actions/"
+TOMBSTONES = "tombstones/"
+
+
+def layer(layer_id: str) -> str:
+    """Key of a layer's object."""
+    return f"{LAYERS}{layer_id}.qcow2"
+
+
+def head(disk_id: str) -> str:
+    """Key of a head record."""
+    return f"{HEADS}{disk_id}.json"
+
+
+def action(action_id: str) -> str:
+    """Key of an action's journal and receipt."""
+    return f"{ACTIONS}{action_id}.json"
+
+
+def tombstone(layer_id: str) -> str:
+    """Key of a retired layer's tombstone."""
+    return f"{TOMBSTONES}{layer_id}.json"
