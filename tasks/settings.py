@@ -12,6 +12,7 @@ from tasks.errors import ConfigError
 from tasks.plan.policy import Policy
 
 ENV_FLEET = "CHAINWRIGHT_FLEET"  # path of fleet.toml
+CREDENTIALS_FILE = "credentials.env"  # beside fleet.toml, optional: NAME=value lines for the *_key_env variables
 REGION_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 
@@ -43,6 +44,11 @@ class Embedded(_Section):
     cache_ports: dict[str, int] = Field(default_factory=dict)  # per region
     cache_bytes: int = 4 << 30  # on disk, per region
     airflow_port: int = 18080
+
+    @property
+    def airflow_url(self) -> str:
+        """Base URL of Airflow's UI and API."""
+        return f"http://127.0.0.1:{self.airflow_port}"
 
 
 class Fleet(_Section):
@@ -85,6 +91,7 @@ class Fleet(_Section):
 def load_fleet(path: Path | None = None) -> Fleet:
     """Read fleet.toml from `path`, or from $CHAINWRIGHT_FLEET, or `./.chainwright/fleet.toml`.
 
+    Variables that `credentials.env` beside it names are set where the environment does not have them.
     ConfigError says which field of which file is wrong.
     """
     file = path or Path(os.environ.get(ENV_FLEET, ".chainwright/fleet.toml"))
@@ -94,7 +101,25 @@ def load_fleet(path: Path | None = None) -> Fleet:
         raise ConfigError(f"{file}: no such file (is the fleet up? `chainwright up`, or set {ENV_FLEET})") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise ConfigError(f"{file}: {error}") from None
-    return parse_fleet(raw, str(file))
+    fleet = parse_fleet(raw, str(file))
+    _load_credentials(file.with_name(CREDENTIALS_FILE))
+    return fleet
+
+
+def _load_credentials(file: Path) -> None:
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: {error}") from None
+    for number, line in enumerate(lines, 1):
+        name, separator, value = line.strip().partition("=")
+        if not name or name.startswith("#"):
+            continue
+        if not separator:
+            raise ConfigError(f"{file}: line {number}: expected NAME=value")
+        os.environ.setdefault(name, value)
 
 
 def parse_fleet(raw: dict[str, Any], where: str) -> Fleet:
