@@ -1,0 +1,242 @@
+"""Run the queries of sql/: bind parameters, give typed rows, pages or Arrow.
+
+>>> with open_manifest(directory) as connection:
+...     result = run(connection, find("chain_length"), {"max_chain_length": 8})
+...     result.columns[0].name, result.rows[0][0]
+"""
+
+import datetime
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from tasks import clock
+from tasks.analytics.sqlfiles import Parameter, Query, find, load, queries
+from tasks.errors import ConfigError, Permanent
+from tasks.settings import Fleet
+
+__all__ = ["Column", "Page", "Query", "Result", "find", "fleet_defaults", "load", "page", "queries", "run", "run_arrow"]
+
+_TRUE, _FALSE = {"true", "1", "yes"}, {"false", "0", "no"}
+MAX_PAGE = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A result column. `type` is DuckDB's name of it."""
+
+    name: str
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """All rows of a query; values are plain Python (times are aware datetimes in UTC)."""
+
+    query: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Any, ...], ...]
+
+    def dicts(self) -> list[dict[str, Any]]:
+        """The rows as dictionaries, for JSON."""
+        names = [column.name for column in self.columns]
+        return [dict(zip(names, row, strict=True)) for row in self.rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of a sorted, searched result. `total` counts the rows of all pages."""
+
+    result: Result
+    total: int
+    offset: int
+
+
+def fleet_defaults(fleet: Fleet) -> dict[str, Any]:
+    """Values for parameters that the fleet's own file answers: prices, limits."""
+    prices = {region.name: region.egress_usd_per_gb for region in fleet.regions}
+    storage = {region.name: region.storage_usd_per_gb_month for region in fleet.regions}
+    return {
+        "prices": json.dumps(prices),
+        "storage_prices": json.dumps(storage),
+        "max_chain_length": fleet.policy.max_chain_length,
+        "keep_layers": fleet.policy.keep_layers,
+    }
+
+
+def run(
+    connection: duckdb.DuckDBPyConnection,
+    query: Query,
+    parameters: Mapping[str, Any] | None = None,
+    defaults: Mapping[str, Any] | None = None,
+) -> Result:
+    """All rows. Raises ConfigError on a wrong parameter, Permanent if DuckDB cannot answer."""
+    return _result(query, _execute(connection, query.sql, bind(query, parameters or {}, defaults or {}), query.name))
+
+
+def run_arrow(
+    connection: duckdb.DuckDBPyConnection,
+    query: Query,
+    parameters: Mapping[str, Any] | None = None,
+    defaults: Mapping[str, Any] | None = None,
+) -> pa.Table:
+    """All rows as an Arrow table, for Parquet and for code."""
+    return _execute(connection, query.sql, bind(query, parameters or {}, defaults or {}), query.name)
+
+
+def page(
+    connection: duckdb.DuckDBPyConnection,
+    query: Query,
+    parameters: Mapping[str, Any] | None = None,
+    defaults: Mapping[str, Any] | None = None,
+    *,
+    sort: str | None = None,
+    descending: bool = False,
+    search: str = "",
+    limit: int = 100,
+    offset: int = 0,
+) -> Page:
+    """One page. `sort` must be a column of the result; `search` keeps rows with the text in any text column.
+
+    Without `sort` the query's own order stands. Ties are broken by the query's key, so that pages never overlap.
+    """
+    if not (0 < limit <= MAX_PAGE and offset >= 0):
+        raise ConfigError(f"page: limit {limit} must be 1 to {MAX_PAGE}, offset {offset} not negative")
+    bound = bind(query, parameters or {}, defaults or {})
+    columns = _describe(connection, query, bound)
+    text = _page_sql(query, columns, sort, descending, bool(search))
+    bound |= {"page_limit": limit, "page_offset": offset} | ({"page_search": search} if search else {})
+    table = _execute(connection, text, bound, query.name)
+    total = table["page_total"][0].as_py() if table.num_rows else _count(connection, query, columns, bound, search)
+    return Page(_result(query, table.drop_columns(["page_total"])), total, offset)
+
+
+def bind(query: Query, parameters: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Values for every parameter that the query declares; texts are converted to the declared types."""
+    for name in parameters:
+        query.parameter(name)
+    bound = {}
+    for parameter in query.parameters:
+        if parameters.get(parameter.name) is not None:
+            value = parameters[parameter.name]
+        else:
+            value = defaults.get(parameter.name, parameter.default)
+        if value is None:
+            raise ConfigError(f"query {query.name}: parameter {parameter.name} is required: {parameter.text}")
+        bound[parameter.name] = _converted(query, parameter, value)
+    return bound
+
+
+def _converted(query: Query, parameter: Parameter, value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return _parse(parameter.type, value.strip())
+    except ValueError:
+        wrong = f"query {query.name}: parameter {parameter.name}: {value!r} is not of type {parameter.type}"
+        raise ConfigError(wrong) from None
+
+
+def _parse(kind: str, text: str) -> Any:
+    match kind:
+        case "INTEGER" | "BIGINT":
+            return int(text)
+        case "DOUBLE":
+            return float(text)
+        case "BOOLEAN":
+            return _boolean(text)
+        case "TIMESTAMPTZ":
+            return _moment(text)
+        case "VARCHAR[]":
+            return [part for part in text.split(",") if part]
+        case "JSON":
+            return json.dumps(json.loads(text))
+        case _:
+            return text
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() in _TRUE | _FALSE:
+        return text.lower() in _TRUE
+    raise ValueError(text)
+
+
+def _moment(text: str) -> datetime.datetime:
+    if text == "now":
+        return clock.now()
+    moment = datetime.datetime.fromisoformat(text)
+    return moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)
+
+
+def _execute(connection: duckdb.DuckDBPyConnection, text: str, bound: dict[str, Any], name: str) -> pa.Table:
+    try:
+        return connection.sql(text, params=bound or None).to_arrow_table()
+    except duckdb.Error as error:
+        raise Permanent(f"query {name}: {' '.join(str(error).split())}") from error
+
+
+def _describe(connection: duckdb.DuckDBPyConnection, query: Query, bound: dict[str, Any]) -> tuple[Column, ...]:
+    described = _execute(connection, f"DESCRIBE {_stripped(query.sql)}", bound, query.name)
+    return tuple(
+        Column(name, kind)
+        for name, kind in zip(described["column_name"].to_pylist(), described["column_type"].to_pylist(), strict=True)
+    )
+
+
+def _page_sql(query: Query, columns: tuple[Column, ...], sort: str | None, descending: bool, search: bool) -> str:
+    if sort is not None and sort not in {column.name for column in columns}:
+        raise ConfigError(f"query {query.name} has no column {sort!r}")
+    ties = [_identifier(name) for name in query.key]
+    order = ""
+    if sort is not None:
+        direction = "DESC" if descending else "ASC"
+        order = "ORDER BY " + ", ".join([f"{_identifier(sort)} {direction} NULLS LAST", *ties])
+    return (
+        f"SELECT *, count(*) OVER () AS page_total FROM ({_stripped(query.sql)})"  # noqa: S608 - our own file, checked names
+        f" {_where(columns, search)} {order} LIMIT $page_limit OFFSET $page_offset"
+    )
+
+
+def _where(columns: tuple[Column, ...], search: bool) -> str:
+    texts = [_identifier(column.name) for column in columns if column.type == "VARCHAR"]
+    if not (search and texts):
+        return ""
+    return "WHERE " + " OR ".join(f"contains(lower({text}), lower($page_search))" for text in texts)
+
+
+def _count(
+    connection: duckdb.DuckDBPyConnection, query: Query, columns: tuple[Column, ...], bound: dict[str, Any], search: str
+) -> int:
+    text = f"SELECT count(*) AS n FROM ({_stripped(query.sql)}) {_where(columns, bool(search))}"  # noqa: S608
+    rest = {name: value for name, value in bound.items() if name not in {"page_limit", "page_offset"}}
+    return int(_execute(connection, text, rest, query.name)["n"][0].as_py())
+
+
+def _result(query: Query, table: pa.Table) -> Result:
+    columns = tuple(Column(field.name, _type_name(field.type)) for field in table.schema)
+    rows = tuple(zip(*(column.to_pylist() for column in table.columns), strict=True)) if table.num_columns else ()
+    return Result(query.name, columns, rows)
+
+
+def _type_name(kind: pa.DataType) -> str:
+    if pa.types.is_timestamp(kind):
+        return "TIMESTAMPTZ"
+    if pa.types.is_integer(kind):
+        return "BIGINT"
+    if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        return "DOUBLE"
+    if pa.types.is_boolean(kind):
+        return "BOOLEAN"
+    return "VARCHAR" if pa.types.is_string(kind) else str(kind)
+
+
+def _stripped(text: str) -> str:
+    return text.strip().rstrip(";")
+
+
+def _identifier(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
