@@ -1,0 +1,152 @@
+"""The regional cache's nginx configuration, rendered for one region of any fleet.
+
+A layer's region is not in its id. `/layers/<id>.qcow2` therefore asks the regions' buckets once, in order, and remembers the
+answer (layers never move); `/<region>/layers/<id>.qcow2` is for readers that know it from the manifest. Both use the same
+cached slices.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+from urllib.parse import urlsplit
+
+from tasks.errors import ConfigError
+from tasks.settings import Fleet, Region
+from tasks.units import MIB, SLICE_BYTES
+
+_HERE = Path(__file__).parent
+_ENDPOINT = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?/?")
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_LISTEN = re.compile(r"([A-Za-z0-9.-]+|\[[0-9a-f:]+\]):[0-9]{1,5}")
+_PATH = re.compile(r"/[A-Za-z0-9._/@+ -]*")
+_SOCKET_BYTES = 100  # of the 108 that the kernel allows
+_KEYS_PER_MIB = 8000  # nginx's own figure
+
+
+@dataclass(frozen=True, slots=True)
+class CacheSite:
+    """Where one region's cache lives on its host."""
+
+    listen: str  # address:port
+    cache_dir: Path  # slices on disk
+    run_dir: Path  # pid file and internal sockets; a short path
+    log_dir: Path
+    cache_bytes: int  # bound on disk
+    min_free_bytes: int = 512 * MIB  # of the file system: below it nginx evicts whatever the bound says
+    user: str = ""  # "" = as started (nginx's default user when started by root)
+    workers: str = "auto"
+    ca_file: str = "/etc/ssl/certs/ca-certificates.crt"
+
+    @property
+    def access_log_suffix(self) -> str:
+        """The access log is `<log_dir>/<region><suffix>`."""
+        return ".access.log"
+
+
+@dataclass(frozen=True, slots=True)
+class OriginLimits:
+    """How long and how often an origin is asked before a reader gets a 503."""
+
+    connect_seconds: int = 3
+    read_seconds: int = 10  # between two reads of a body
+    tries: int = 4
+    retry_seconds: int = 20  # no new try after
+    lock_seconds: int = 60  # readers of the same missing slice wait this long for the first one
+    unknown_seconds: int = 2  # "no such layer" is remembered
+
+
+@dataclass(frozen=True, slots=True)
+class _Origin:
+    name: str
+    url: str  # scheme://upstream/prefix
+    host: str  # Host header
+    address: str  # host:port
+
+
+def render(fleet: Fleet, region: str, site: CacheSite, limits: OriginLimits | None = None) -> str:
+    """The text of nginx.conf. ConfigError if a value could not stand in it."""
+    limits = limits or OriginLimits()
+    fleet.region(region)
+    origins = [_origin(one) for one in fleet.regions]
+    _check_site(site, len(origins))
+    return _template("nginx.conf.template").substitute(
+        region=region,
+        user_line=f"user {site.user};" if site.user else "",
+        workers=site.workers,
+        run_dir=site.run_dir,
+        log_dir=site.log_dir,
+        cache_dir=site.cache_dir,
+        cache_mib=max(4, site.cache_bytes // MIB),
+        min_free_mib=max(1, site.min_free_bytes // MIB),
+        keys_mib=max(8, 2 * site.cache_bytes // SLICE_BYTES // _KEYS_PER_MIB),
+        listen=site.listen,
+        slice_bytes=SLICE_BYTES,
+        ca_file=site.ca_file,
+        region_names="|".join(re.escape(origin.name) for origin in origins),
+        origins="".join(f'    "~:{re.escape(origin.name)}$" "{origin.url}";\n' for origin in origins),
+        origin_hosts="".join(f'    "{origin.name}" "{origin.host}";\n' for origin in origins),
+        upstreams="".join(_upstream(origin, limits.tries) for origin in origins),
+        resolvers=_resolvers(origins, region, site),
+        connect_seconds=limits.connect_seconds,
+        read_seconds=limits.read_seconds,
+        tries=limits.tries,
+        retry_seconds=limits.retry_seconds,
+        lock_seconds=limits.lock_seconds,
+        unknown_seconds=limits.unknown_seconds,
+    )
+
+
+def _template(name: str) -> Template:
+    return Template((_HERE / name).read_text(encoding="utf-8"))
+
+
+def _check_site(site: CacheSite, regions: int) -> None:
+    if not _LISTEN.fullmatch(site.listen):
+        raise ConfigError(f"cache: listen address {site.listen!r} is not host:port")
+    for path in (site.cache_dir, site.run_dir, site.log_dir, Path(site.ca_file)):
+        if not _PATH.fullmatch(str(path)):
+            raise ConfigError(f"cache: {str(path)!r} is not an absolute path of plain characters")
+    if len(str(site.run_dir / f"where-{regions}.sock")) > _SOCKET_BYTES:
+        raise ConfigError(f"cache: run_dir {site.run_dir} is too long for the sockets inside it")
+
+
+def _origin(region: Region) -> _Origin:
+    """Path style for a named endpoint, virtual-hosted style for AWS itself."""
+    if not _BUCKET.fullmatch(region.bucket):
+        raise ConfigError(f"regions.{region.name}.bucket: {region.bucket!r} is no bucket name")
+    if not region.endpoint:
+        host = f"{region.bucket}.s3.{region.s3_region}.amazonaws.com"
+        return _Origin(region.name, f"https://store_{region.name}", host, f"{host}:443")
+    if not _ENDPOINT.fullmatch(region.endpoint):
+        raise ConfigError(f"regions.{region.name}.endpoint: {region.endpoint!r} is not http(s)://host[:port]")
+    parts = urlsplit(region.endpoint)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    url = f"{parts.scheme}://store_{region.name}/{region.bucket}"
+    return _Origin(region.name, url, parts.netloc, f"{parts.hostname}:{port}")
+
+
+def _upstream(origin: _Origin, tries: int) -> str:
+    """The same address once per try: nginx tries again only on another entry."""
+    servers = f"    server {origin.address} max_fails=0;\n" * tries
+    return f"  upstream store_{origin.name} {{\n{servers}    keepalive 64;\n  }}\n"
+
+
+def _resolvers(origins: list[_Origin], region: str, site: CacheSite) -> str:
+    """The chain of look-ups: the cache's own region first."""
+    ordered = sorted(origins, key=lambda origin: origin.name != region)
+    text = "".join(
+        _template("nginx_resolver.conf.template").substitute(
+            run_dir=site.run_dir,
+            number=number,
+            following=number + 1,
+            origin=f"{origin.url}/layers/",
+            host=origin.host,
+            region=origin.name,
+        )
+        for number, origin in enumerate(ordered)
+    )
+    return text + (
+        f'  server {{\n    listen "unix:{site.run_dir}/where-{len(ordered)}.sock";\n    access_log off;\n'
+        "    location / {\n      if ($http_x_chainwright_doubt) { return 401; }\n      return 403;\n    }\n  }"
+    )
