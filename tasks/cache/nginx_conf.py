@@ -1,8 +1,8 @@
 """The regional cache's nginx configuration, rendered for one region of any fleet.
 
-A layer's region is not in its id. `/layers/<id>.qcow2` therefore asks the regions' buckets once, in order, and remembers the
-answer (layers never move); `/<region>/layers/<id>.qcow2` is for readers that know it from the manifest. Both use the same
-cached slices.
+A layer's region is not in its id. `/layers/<id>.qcow2` therefore asks the regions' buckets once, in order, and
+remembers the answer (layers never move); `/<region>/layers/<id>.qcow2` is for readers that know it from the manifest.
+Both use the same cached slices.
 """
 
 import re

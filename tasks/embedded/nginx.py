@@ -29,7 +29,7 @@ class CacheServer:
     fleet: Fleet
     region: str
     site: CacheSite
-    limits: OriginLimits = OriginLimits()
+    limits: OriginLimits | None = None
 
     @property
     def url(self) -> str:
@@ -168,9 +168,13 @@ def _wait_healthy(server: CacheServer, seconds: float) -> None:
     try:
         for attempt in until_up(seconds):
             with attempt:
-                if server.daemon.process() is None:
-                    raise Permanent(f"cache of {server.region}: ended at once: {server.daemon.log_tail()}")
-                if not healthy(server):
-                    raise Transient("no answer yet")
+                _check_up(server)
     except Transient:
         raise Permanent(f"cache of {server.region}: no answer from {server.url} within {seconds:g} s") from None
+
+
+def _check_up(server: CacheServer) -> None:
+    if server.daemon.process() is None:
+        raise Permanent(f"cache of {server.region}: ended at once: {server.daemon.log_tail()}")
+    if not healthy(server):
+        raise Transient("no answer yet")

@@ -11,7 +11,7 @@ SITE = CacheSite("127.0.0.1:8081", Path("/srv/cache"), Path("/run/cache"), Path(
 
 def fleet(**changes: str) -> Fleet:
     east = Region(name="us-east", endpoint="http://10.0.0.1:8333", bucket="cw-us-east")
-    aws = Region(name="eu-west", bucket="cw-eu-west", s3_region="eu-west-1")
+    aws = Region(name="eu-west", endpoint="", bucket="cw-eu-west", s3_region="eu-west-1")
     return Fleet(control_region="us-east", regions=(east.model_copy(update=changes), aws))
 
 
