@@ -58,14 +58,14 @@ def _session(daemon: Daemon) -> set[int]:
 
 def _is_zombie(pid: int) -> bool:
     try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
 
 
 def _children(process: psutil.Process) -> list[psutil.Process]:
     try:
-        return process.children(recursive=True)
+        return list(process.children(recursive=True))
     except psutil.NoSuchProcess:
         return []
 
@@ -79,7 +79,7 @@ def _in_session(process: psutil.Process, sessions: set[int]) -> bool:
 
 def _is_marked(process: psutil.Process, state_dir: Path) -> bool:
     try:
-        return process.environ().get(ENV_MARKER) == str(state_dir)
+        return bool(process.environ().get(ENV_MARKER) == str(state_dir))
     except (psutil.Error, OSError):
         return False
 

@@ -78,7 +78,7 @@ def state_dir(path: Path | None) -> StateDir:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file that only the owner may read: never readable by others, not even for a moment; whole or not at all."""
+    """Write a file whole or not at all; nobody but the owner may read it, not even for a moment."""
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
