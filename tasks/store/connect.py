@@ -1,0 +1,76 @@
+"""From fleet.toml to stores: one client per endpoint and pair of credentials."""
+
+import os
+from typing import TYPE_CHECKING
+
+import boto3
+from botocore.config import Config
+
+from tasks.errors import ConfigError
+from tasks.settings import Fleet, Region
+from tasks.store.base import ObjectStore
+from tasks.store.retrying import RetryingStore
+from tasks.store.s3 import S3Store
+
+if TYPE_CHECKING:
+    from types_boto3_s3 import S3Client
+
+CONNECTIONS = 64  # per client: more threads than that wait for each other
+
+
+def open_stores(fleet: Fleet) -> dict[str, ObjectStore]:
+    """One store per region. Opens no connection; ConfigError if a variable with credentials is missing."""
+    clients: dict[tuple[str, ...], S3Client] = {}
+    return {region.name: _open(region, clients) for region in fleet.regions}
+
+
+def open_store(region: Region) -> ObjectStore:
+    """The store of one region."""
+    return _open(region, {})
+
+
+def control_store(fleet: Fleet) -> ObjectStore:
+    """The store that holds heads, manifests, actions and tombstones."""
+    return open_store(fleet.region(fleet.control_region))
+
+
+def _open(region: Region, clients: dict[tuple[str, ...], "S3Client"]) -> ObjectStore:
+    identity = (region.endpoint, region.s3_region, region.access_key_env, region.secret_key_env)
+    if identity not in clients:
+        clients[identity] = make_client(region)
+    store = S3Store(clients[identity], region=region.name, bucket=region.bucket, endpoint=region.endpoint)
+    return RetryingStore(store)
+
+
+def make_client(region: Region) -> "S3Client":
+    """A boto3 client without retries of its own: promise 4 forbids them on conditional writes.
+
+    Checksum trailers are off (many S3 servers refuse them); bodies carry Content-MD5 instead.
+    """
+    try:
+        return boto3.client(
+            "s3",
+            endpoint_url=region.endpoint or None,
+            region_name=region.s3_region,
+            aws_access_key_id=_credential(region, region.access_key_env),
+            aws_secret_access_key=_credential(region, region.secret_key_env),
+            config=Config(
+                retries={"total_max_attempts": 1, "mode": "standard"},
+                s3={"addressing_style": "path" if region.endpoint else "auto"},
+                request_checksum_calculation="when_required",
+                response_checksum_validation="when_required",
+                max_pool_connections=CONNECTIONS,
+                connect_timeout=5,
+                read_timeout=60,
+                tcp_keepalive=True,
+            ),
+        )
+    except ValueError as error:
+        raise ConfigError(f"regions.{region.name}.endpoint: {error}") from None
+
+
+def _credential(region: Region, variable: str) -> str:
+    value = os.environ.get(variable, "")
+    if not value:
+        raise ConfigError(f"region {region.name}: the environment variable {variable} (credentials) is not set")
+    return value

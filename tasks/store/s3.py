@@ -1,0 +1,201 @@
+"""ObjectStore on any S3 API, by boto3. Each method is one request (or one per page or part); none is retried here.
+
+`tasks.store.retrying` repeats what may be repeated; a conditional write is sent once and its caller reads back.
+Bodies carry Content-MD5, so that a store which received other bytes refuses them.
+"""
+
+import base64
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tasks.errors import NotFound, PreconditionFailed, Transient
+from tasks.store.base import CopySource, ObjectInfo, Part, PendingUpload
+from tasks.store.s3errors import translated
+from tasks.store.upload import upload_file
+
+if TYPE_CHECKING:
+    from types_boto3_s3 import S3Client
+
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+_PAGE = 1000
+
+
+class S3Store:
+    """One bucket behind one boto3 client (thread-safe). See `tasks.store.base.ObjectStore` for the contract."""
+
+    def __init__(self, client: "S3Client", *, region: str, bucket: str, endpoint: str) -> None:
+        self.region = region
+        self.bucket = bucket
+        self.endpoint = endpoint
+        self._client = client
+
+    def _where(self, key: str = "") -> str:
+        return f"{self.endpoint or 'AWS S3'} {self.bucket}/{key}"
+
+    def info(self, key: str) -> ObjectInfo:
+        """HEAD."""
+        with translated(self._where(key)):
+            answer = self._client.head_object(Bucket=self.bucket, Key=key)
+        return ObjectInfo(key, answer["ContentLength"], answer["ETag"], answer["LastModified"])
+
+    def get(self, key: str) -> tuple[bytes, ObjectInfo]:
+        """GET of the whole object."""
+        with translated(self._where(key)):
+            answer = self._client.get_object(Bucket=self.bucket, Key=key)
+            body = answer["Body"].read()
+        if len(body) != answer["ContentLength"]:
+            raise Transient(f"{self._where(key)}: {len(body)} of {answer['ContentLength']} bytes arrived")
+        return body, ObjectInfo(key, len(body), answer["ETag"], answer["LastModified"])
+
+    def get_range(self, key: str, start: int, length: int, if_match: str | None = None) -> bytes:
+        """GET with Range; an answer that is not exactly the range is Transient."""
+        if length <= 0:
+            return b""
+        condition: dict[str, Any] = {"IfMatch": if_match} if if_match else {}
+        where = self._where(key)
+        with translated(where):
+            answer = self._client.get_object(
+                Bucket=self.bucket, Key=key, Range=f"bytes={start}-{start + length - 1}", **condition
+            )
+            body = answer["Body"].read()
+        status = answer["ResponseMetadata"]["HTTPStatusCode"]
+        return _checked_range(where, status, answer.get("ContentRange", ""), body, start, length)
+
+    def put_new(self, key: str, body: bytes) -> str:
+        """PUT with `If-None-Match: *`."""
+        with translated(self._where(key)):
+            answer = self._client.put_object(
+                Bucket=self.bucket, Key=key, Body=body, IfNoneMatch="*", ContentMD5=_md5(body)
+            )
+        return answer["ETag"]
+
+    def put_if_match(self, key: str, body: bytes, etag: str) -> str:
+        """PUT with `If-Match`."""
+        try:
+            with translated(self._where(key)):
+                answer = self._client.put_object(
+                    Bucket=self.bucket, Key=key, Body=body, IfMatch=etag, ContentMD5=_md5(body)
+                )
+        except NotFound as error:  # AWS: the object went
+            raise PreconditionFailed(str(error)) from None
+        return answer["ETag"]
+
+    def delete(self, key: str, if_match: str | None = None) -> None:
+        """DELETE, conditional on the ETag if one is given."""
+        condition: dict[str, Any] = {"IfMatch": if_match} if if_match else {}
+        try:
+            with translated(self._where(key)):
+                self._client.delete_object(Bucket=self.bucket, Key=key, **condition)
+        except NotFound:
+            return
+        except PreconditionFailed:
+            if self._exists(key):
+                raise
+
+    def list(self, prefix: str, start_after: str = "") -> Iterator[ObjectInfo]:
+        """ListObjectsV2, page by page, in key order."""
+        where = self._where(prefix)
+        token: dict[str, Any] = {"StartAfter": start_after} if start_after else {}
+        last = start_after
+        while True:
+            with translated(where):
+                page = self._client.list_objects_v2(Bucket=self.bucket, Prefix=prefix, MaxKeys=_PAGE, **token)
+            for item in page.get("Contents", []):
+                if item["Key"] <= last and last:
+                    raise Transient(f"{where}: listing went back from {last} to {item['Key']}")
+                last = item["Key"]
+                yield ObjectInfo(last, item["Size"], item["ETag"], item["LastModified"])
+            if not page.get("IsTruncated"):
+                return
+            if not page.get("NextContinuationToken"):
+                raise Transient(f"{where}: a truncated page without a continuation token")
+            token = {"ContinuationToken": page["NextContinuationToken"]}
+
+    def upload_file(self, key: str, path: Path) -> str:
+        """PUT, or multipart above a bound."""
+        return upload_file(self, key, path)
+
+    def create_multipart(self, key: str) -> str:
+        """CreateMultipartUpload."""
+        with translated(self._where(key)):
+            return self._client.create_multipart_upload(Bucket=self.bucket, Key=key)["UploadId"]
+
+    def upload_part(self, key: str, upload_id: str, number: int, body: bytes) -> Part:
+        """UploadPart."""
+        with translated(self._where(key)):
+            answer = self._client.upload_part(
+                Bucket=self.bucket, Key=key, UploadId=upload_id, PartNumber=number, Body=body, ContentMD5=_md5(body)
+            )
+        return Part(number, answer["ETag"], len(body))
+
+    def copy_part(self, key: str, upload_id: str, number: int, source: CopySource) -> Part:
+        """UploadPartCopy with a range and `x-amz-copy-source-if-match`."""
+        with translated(self._where(key)):
+            answer = self._client.upload_part_copy(
+                Bucket=self.bucket,
+                Key=key,
+                UploadId=upload_id,
+                PartNumber=number,
+                CopySource={"Bucket": source.bucket, "Key": source.key},
+                CopySourceRange=f"bytes={source.start}-{source.start + source.length - 1}",
+                CopySourceIfMatch=source.etag,
+            )
+        return Part(number, answer["CopyPartResult"]["ETag"], source.length)
+
+    def complete_multipart(self, key: str, upload_id: str, parts: Sequence[Part]) -> str:
+        """CompleteMultipartUpload with `If-None-Match: *`."""
+        ordered = sorted(parts, key=lambda part: part.number)
+        with translated(self._where(key)):
+            answer = self._client.complete_multipart_upload(
+                Bucket=self.bucket,
+                Key=key,
+                UploadId=upload_id,
+                IfNoneMatch="*",
+                MultipartUpload={"Parts": [{"PartNumber": part.number, "ETag": part.etag} for part in ordered]},
+            )
+        return answer["ETag"]
+
+    def abort_multipart(self, key: str, upload_id: str) -> None:
+        """AbortMultipartUpload."""
+        try:
+            with translated(self._where(key)):
+                self._client.abort_multipart_upload(Bucket=self.bucket, Key=key, UploadId=upload_id)
+        except NotFound:
+            return
+
+    def list_multipart(self, prefix: str) -> Iterator[PendingUpload]:
+        """ListMultipartUploads, page by page."""
+        markers: dict[str, Any] = {}
+        while True:
+            with translated(self._where(prefix)):
+                page = self._client.list_multipart_uploads(Bucket=self.bucket, Prefix=prefix, **markers)
+            for item in page.get("Uploads", []):
+                yield PendingUpload(item["Key"], item["UploadId"], item["Initiated"])
+            if not page.get("IsTruncated"):
+                return
+            markers = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
+
+    def _exists(self, key: str) -> bool:
+        try:
+            self.info(key)
+        except NotFound:
+            return False
+        return True
+
+
+def _checked_range(where: str, status: int, content_range: str, body: bytes, start: int, length: int) -> bytes:
+    match = _CONTENT_RANGE.fullmatch(content_range)
+    if status != 206 or match is None:
+        raise Transient(f"{where}: asked for a range, got status {status} with Content-Range {content_range!r}")
+    first, last, total = (int(group) for group in match.groups())
+    expected = min(length, total - start)
+    if first != start or last - first + 1 != expected or len(body) != expected:
+        raise Transient(f"{where}: asked for {start}+{length}, got {first}-{last}/{total} and {len(body)} bytes")
+    return body
+
+
+def _md5(body: bytes) -> str:
+    return base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
