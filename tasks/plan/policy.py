@@ -32,6 +32,23 @@ class Safety:
 
 
 @dataclass(frozen=True, slots=True)
+class Weights:
+    """What things are worth to this operator, in US dollars: the planner's common unit. Defaults: list prices."""
+
+    horizon_months: float = 1.0  # a merge must pay within this time
+    memory_usd_per_gib_month: float = 3.0  # of a host's memory, spent on layer tables
+    start_second_usd: float = 0.002  # one second that a person waits for a start
+    starts_per_month: float = 20.0  # of one disk
+    lookups_usd_per_million: float = 0.05  # reads that have to look through one more layer
+    layer_over_limit_usd: float = 0.05  # each layer above `max_chain_length`
+    worker_usd_per_gb: float = 0.004  # each 10^9 bytes that pass through a worker
+    request_usd: float = 0.000005  # one PUT or part copy
+    action_usd: float = 0.01  # one more action: its proof, its receipt, a person who looks at it
+    worker_usd_per_hour: float = 0.10
+    expected_equal_share: float = 0.0  # of compared bytes that turn out equal to the base (receipts tell)
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """Thresholds of the planner. Defaults follow the talk."""
 
@@ -47,5 +64,9 @@ class Policy:
     raw_bases: tuple[str, ...] = ()  # object keys of raw images that are accepted as bases
     window: str = ""  # "22:00-06:00" UTC; empty = always
     bring_home: bool = False  # merge hot remote chains into their home region
+    rebase_small_parents: bool = False  # short chains too, as the talk does before upload
+    merge_when_shadowed_share: float = 0.5  # short chains too, when this share of the private part is overwritten
+    merge_when_shadowed_bytes: int = 1 * GIB  # and it is at least so much
+    weights: Weights = field(default_factory=Weights)
     budget: Budget = field(default_factory=Budget)
     safety: Safety = field(default_factory=Safety)

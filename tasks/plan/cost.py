@@ -1,0 +1,181 @@
+"""What one merge will move, per engine, from the manifest's sums. Chosen actions are refined with their extents.
+
+Bytes are counted at the stores: fetched by the worker (`read`), sent by it (`write`), copied by the store (`copy`).
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from tasks.plan.inputs import ChainInput, LayerInput, Prices
+from tasks.plan.policy import Policy
+from tasks.plan.runs import Span
+from tasks.plan.steps import Cost
+from tasks.units import MIB
+
+MIN_PART_BYTES = 5 * MIB  # S3: every part of a multipart upload but the last
+WORKER_BYTES_PER_SECOND = 100e6  # one worker, store to work directory (seconds are an estimate, bytes are a promise)
+COPY_BYTES_PER_SECOND = 400e6
+PROOF_ROUND_TRIPS = 8  # head, lease, intent, publish, receipt and their read-backs
+
+
+@dataclass(slots=True)
+class Tally:
+    """Adds up one action's effort."""
+
+    read: Counter[str] = field(default_factory=Counter)
+    write: Counter[str] = field(default_factory=Counter)
+    copy: Counter[str] = field(default_factory=Counter)  # by source region
+    requests: int = 0
+    temp: int = 0
+
+    def fetch(self, region: str, count_bytes: int) -> None:
+        """Bytes through the worker."""
+        if count_bytes > 0:
+            self.read[region] += count_bytes
+            self.requests += 1 + count_bytes // (8 * MIB)
+
+    def send(self, region: str, count_bytes: int) -> None:
+        """Bytes from the worker to a store."""
+        if count_bytes > 0:
+            self.write[region] += count_bytes
+            self.requests += 1 + count_bytes // (64 * MIB)
+
+    def copied(self, region: str, count_bytes: int) -> None:
+        """Bytes that the store copies itself."""
+        if count_bytes > 0:
+            self.copy[region] += count_bytes
+            self.requests += 1 + count_bytes // (512 * MIB)
+
+    def cost(self, home: str, prices: Prices) -> Cost:
+        """The sum, with money and time."""
+        out = self.read + self.copy
+        egress = sum(prices.egress_usd(region, home, count) for region, count in out.items())
+        through, copied = self.read.total() + self.write.total(), self.copy.total()
+        far = max((prices.rtt_seconds(region, home) for region in out), default=prices.local_rtt_seconds)
+        seconds = through / WORKER_BYTES_PER_SECOND + copied / COPY_BYTES_PER_SECOND
+        seconds += PROOF_ROUND_TRIPS * prices.local_rtt_seconds + self.requests * far / 16
+        return Cost(
+            read_bytes=dict(sorted(self.read.items())),
+            write_bytes=dict(sorted(self.write.items())),
+            copy_bytes=dict(sorted(self.copy.items())),
+            requests=self.requests,
+            egress_usd=round(egress, 9),
+            temp_bytes=self.temp,
+            seconds=round(seconds, 3),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """One run with what survives of each of its layers."""
+
+    run: tuple[LayerInput, ...]
+    above: tuple[LayerInput, ...]
+    below: tuple[LayerInput, ...]  # base first
+    survivors: tuple[int, ...]  # stored bytes of each run layer that the result keeps; [0] is the top's
+    home: str
+
+    @property
+    def moved(self) -> int:
+        """Stored bytes of the lower layers that survive."""
+        return sum(self.survivors[1:])
+
+
+def parts_of(chain: ChainInput, span: Span) -> Parts:
+    """Cut a chain at a run."""
+    run = chain.layers[span.top : span.bottom + 1]
+    stolen = Counter[int]()
+    for steal in chain.steals:
+        if span.top <= steal.upper and steal.lower <= span.bottom:
+            stolen[steal.lower] += steal.bytes
+    survivors = tuple(_survives(layer, stolen[span.top + k]) for k, layer in enumerate(run))
+    return Parts(run, chain.layers[: span.top], chain.layers[span.bottom + 1 :], survivors, chain.head.home_region)
+
+
+def _survives(layer: LayerInput, stolen_guest: int) -> int:
+    guest = layer.data_bytes + layer.compressed_bytes
+    return layer.stored_bytes - round(stolen_guest * layer.stored_bytes / guest) if guest else 0
+
+
+def estimate(engine: str, parts: Parts, policy: Policy, prices: Prices) -> Cost:
+    """Predicted effort of one engine on one run."""
+    tally = Tally()
+    if engine == "compose":
+        _compose(tally, parts, policy.max_garbage_share)
+    else:
+        _merge_into_top(tally, parts)
+    if engine == "rebase":
+        _compare(tally, parts)
+    for layer in parts.above:
+        _new_header(tally, layer, parts.home)
+    return tally.cost(parts.home, prices)
+
+
+def _inflated(layer: LayerInput, stored: int) -> int:
+    """Bytes after QEMU has written them: compressed clusters become plain (hazard 6)."""
+    guest = layer.data_bytes + layer.compressed_bytes
+    return round(stored * guest / layer.stored_bytes) if layer.stored_bytes else 0
+
+
+def _merge_into_top(tally: Tally, parts: Parts) -> None:
+    """What stream and rebase share: the survivors travel, the top is copied by the store but for its first part."""
+    top = parts.run[0]
+    new = 0
+    for layer, survives in zip(parts.run[1:], parts.survivors[1:], strict=True):
+        tally.fetch(layer.region, survives + layer.metadata_bytes)
+        new += _inflated(layer, survives)
+    first = min(top.size_bytes, MIN_PART_BYTES)
+    tally.fetch(top.region, min(top.size_bytes, first + top.metadata_bytes))
+    tally.send(parts.home, new + first)
+    tally.copied(top.region, top.size_bytes - first)
+    tally.temp += new + parts.moved + first
+
+
+def _compare(tally: Tally, parts: Parts) -> None:
+    """What rebase adds: the base's data under every surviving cluster is read."""
+    size = max(parts.run[0].virtual_size, 1)
+    for layer in parts.below:
+        share = min(1.0, layer.allocated_bytes / size)
+        compared = min(layer.stored_bytes, round(parts.moved * share))
+        tally.fetch(layer.region, layer.metadata_bytes + compared)
+        tally.temp += layer.metadata_bytes + compared
+
+
+def _compose(tally: Tally, parts: Parts, garbage_share: float) -> None:
+    """Dense layers are copied by the store; sparse or small ones are fetched and packed; metadata is written anew."""
+    metadata = 0
+    for layer, survives in zip(parts.run, parts.survivors, strict=True):
+        metadata += layer.metadata_bytes
+        dense = survives >= (1 - garbage_share) * max(layer.stored_bytes, 1)
+        if dense and survives >= MIN_PART_BYTES:
+            tally.copied(layer.region, layer.stored_bytes)
+        else:
+            tally.fetch(layer.region, survives)
+            tally.send(parts.home, survives)
+            tally.temp += survives
+    tally.send(parts.home, metadata)
+
+
+def _new_header(tally: Tally, layer: LayerInput, home: str) -> None:
+    """A layer above the run: its first part is sent with a new header, the store copies the rest."""
+    first = min(layer.size_bytes, MIN_PART_BYTES)
+    tally.fetch(layer.region, first)
+    tally.send(home, first)
+    tally.copied(layer.region, layer.size_bytes - first)
+    tally.temp += first
+
+
+def total(costs: Iterable[Cost]) -> Cost:
+    """The sum of several costs; seconds and temporary space are added too."""
+    sums: dict[str, Counter[str]] = {"read": Counter(), "write": Counter(), "copy": Counter()}
+    requests = temp = 0
+    usd = seconds = 0.0
+    for cost in costs:
+        sums["read"].update(cost.read_bytes)
+        sums["write"].update(cost.write_bytes)
+        sums["copy"].update(cost.copy_bytes)
+        requests, temp = requests + cost.requests, temp + cost.temp_bytes
+        usd, seconds = usd + cost.egress_usd, seconds + cost.seconds
+    reads, writes, copies = (dict(sorted(sums[name].items())) for name in ("read", "write", "copy"))
+    return Cost(reads, writes, copies, requests, round(usd, 9), temp, round(seconds, 3))
