@@ -18,12 +18,12 @@ def fleet(**changes: str) -> Fleet:
 def test_each_region_becomes_an_upstream_that_is_tried_several_times():
     text = render(fleet(), "us-east", SITE, OriginLimits(tries=3))
     assert text.count("server 10.0.0.1:8333 max_fails=0;") == 3
-    assert '"~:us-east$" "http://store_us-east/cw-us-east";' in text
+    assert '"us-east" "http://store_us-east/cw-us-east";' in text
 
 
 def test_aws_is_reached_by_tls_under_the_buckets_own_name():
     text = render(fleet(), "us-east", SITE)
-    assert '"~:eu-west$" "https://store_eu-west";' in text
+    assert '"eu-west" "https://store_eu-west";' in text
     assert '"eu-west" "cw-eu-west.s3.eu-west-1.amazonaws.com";' in text
 
 
