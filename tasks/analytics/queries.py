@@ -19,7 +19,20 @@ from tasks.analytics.sqlfiles import Parameter, Query, find, load, queries
 from tasks.errors import ConfigError, Permanent
 from tasks.settings import Fleet
 
-__all__ = ["Column", "Page", "Query", "Result", "find", "fleet_defaults", "load", "page", "queries", "run", "run_arrow"]
+__all__ = [
+    "Column",
+    "Page",
+    "Query",
+    "Result",
+    "find",
+    "fleet_defaults",
+    "load",
+    "page",
+    "queries",
+    "run",
+    "run_arrow",
+    "select_arrow",
+]
 
 _TRUE, _FALSE = {"true", "1", "yes"}, {"false", "0", "no"}
 MAX_PAGE = 10_000
@@ -113,6 +126,25 @@ def page(
     table = _execute(connection, text, bound, query.name)
     total = table["page_total"][0].as_py() if table.num_rows else _count(connection, query, columns, bound, search)
     return Page(_result(query, table.drop_columns(["page_total"])), total, offset)
+
+
+def select_arrow(
+    connection: duckdb.DuckDBPyConnection,
+    query: Query,
+    parameters: Mapping[str, Any] | None = None,
+    defaults: Mapping[str, Any] | None = None,
+    *,
+    sort: str | None = None,
+    descending: bool = False,
+    search: str = "",
+    limit: int = 1_000_000,
+) -> pa.Table:
+    """What `page` cuts pages from, up to `limit` rows, as Arrow: for downloads."""
+    bound = bind(query, parameters or {}, defaults or {})
+    columns = _describe(connection, query, bound)
+    text = _page_sql(query, columns, sort, descending, bool(search))
+    bound |= {"page_limit": limit, "page_offset": 0} | ({"page_search": search} if search else {})
+    return _execute(connection, text, bound, query.name).drop_columns(["page_total"])
 
 
 def bind(query: Query, parameters: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
