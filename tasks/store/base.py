@@ -45,6 +45,9 @@ class ObjectStore(Protocol):
     region: str
     bucket: str
 
+    def now(self) -> datetime.datetime:
+        """The store's own clock, UTC, to the second: leases and ages are judged by it, not by a worker's clock."""
+
     def info(self, key: str) -> ObjectInfo:
         """HEAD. Raises NotFound."""
 

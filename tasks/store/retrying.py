@@ -4,6 +4,7 @@ Conditional writes (`put_new`, `put_if_match`, `complete_multipart`) go through 
 reads back, since a blind retry would lose against its own first try.
 """
 
+import datetime
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -23,6 +24,10 @@ class RetryingStore:
         self.bucket = inner.bucket
         self.inner = inner
         self._policy = policy
+
+    def now(self) -> datetime.datetime:
+        """Retried."""
+        return self._policy()(self.inner.now)
 
     def info(self, key: str) -> ObjectInfo:
         """Retried."""

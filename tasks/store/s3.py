@@ -5,15 +5,18 @@ Bodies carry Content-MD5, so that a store which received other bytes refuses the
 """
 
 import base64
+import datetime
+import email.utils
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tasks import clock
 from tasks.errors import NotFound, PreconditionFailed, Transient
 from tasks.store.base import CopySource, ObjectInfo, Part, PendingUpload
-from tasks.store.s3errors import translated
+from tasks.store.s3errors import BeyondEnd, translated
 from tasks.store.upload import upload_file
 
 if TYPE_CHECKING:
@@ -34,6 +37,16 @@ class S3Store:
 
     def _where(self, key: str = "") -> str:
         return f"{self.endpoint or 'AWS S3'} {self.bucket}/{key}"
+
+    def now(self) -> datetime.datetime:
+        """The `Date` of an answer. A store that sends none is taken to agree with this machine's clock."""
+        with translated(self._where()):
+            answer = self._client.head_bucket(Bucket=self.bucket)
+        date = answer["ResponseMetadata"]["HTTPHeaders"].get("date", "")
+        try:
+            return email.utils.parsedate_to_datetime(date).astimezone(datetime.UTC)
+        except ValueError:
+            return clock.now()
 
     def info(self, key: str) -> ObjectInfo:
         """HEAD."""
@@ -56,11 +69,14 @@ class S3Store:
             return b""
         condition: dict[str, Any] = {"IfMatch": if_match} if if_match else {}
         where = self._where(key)
-        with translated(where):
-            answer = self._client.get_object(
-                Bucket=self.bucket, Key=key, Range=f"bytes={start}-{start + length - 1}", **condition
-            )
-            body = answer["Body"].read()
+        try:
+            with translated(where):
+                answer = self._client.get_object(
+                    Bucket=self.bucket, Key=key, Range=f"bytes={start}-{start + length - 1}", **condition
+                )
+                body = answer["Body"].read()
+        except BeyondEnd:
+            return b""
         status = answer["ResponseMetadata"]["HTTPStatusCode"]
         return _checked_range(where, status, answer.get("ContentRange", ""), body, start, length)
 

@@ -22,6 +22,10 @@ _NETWORK = (
 )
 
 
+class BeyondEnd(Permanent):
+    """A range that starts at or behind the object's end."""
+
+
 @contextmanager
 def translated(where: str) -> Iterator[None]:
     """Run one S3 call; `where` is `endpoint bucket/key` for the message."""
@@ -48,6 +52,8 @@ def from_response(error: boto.ClientError, where: str) -> ChainwrightError:
         return Transient(text)
     if status == 404 or code in _ABSENT_CODES:
         return NotFound(text)
+    if status == 416:
+        return BeyondEnd(text)
     if status in {401, 403}:
         return Permanent(f"{where}: access refused ({code or status}): wrong credentials or no right to this bucket")
     return Permanent(text)
