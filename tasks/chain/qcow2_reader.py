@@ -52,10 +52,20 @@ _Steps = Generator[_Wants, Blocks, None]
 
 
 class Qcow2Reader:
-    """See the module. `rules` say which backing names are allowed, `limits` what a layer may cost."""
+    """See the module. `rules` say which backing names are allowed, `limits` what a layer may cost.
 
-    def __init__(self, object_bytes: int, rules: NameRules | None = None, limits: Limits | None = None) -> None:
+    `first_read_bytes`: a merge, which reads the metadata of layers that it knows, asks for less than the inventory.
+    """
+
+    def __init__(
+        self,
+        object_bytes: int,
+        rules: NameRules | None = None,
+        limits: Limits | None = None,
+        first_read_bytes: int = FIRST_READ_BYTES,
+    ) -> None:
         self._object_bytes = object_bytes
+        self._first_read_bytes = first_read_bytes
         self._rules = rules or NameRules()
         self._limits = limits or Limits()
         self._facts = LayerFacts(status="ok")
@@ -98,9 +108,10 @@ class Qcow2Reader:
         self._facts = replace(self._facts, status="refused", reason=error.reason, detail=error.text)
 
     def _run(self) -> _Steps:
-        self._first = yield (ByteRange(0, min(FIRST_READ_BYTES, self._object_bytes)),)
-        block = self._first.read(0, min(FIRST_READ_BYTES, self._object_bytes)) or b""
+        block = yield from self._read_first(self._first_read_bytes)
         header = parse_header(block)
+        if len(block) < min(header.cluster_size, self._object_bytes):  # it holds all extensions and the name
+            block = yield from self._read_first(header.cluster_size)
         self._facts = _facts_of(header)
         extensions = self._check(block, header)
         usage = HostUsage(-(-self._object_bytes // header.cluster_size))
@@ -111,6 +122,11 @@ class Qcow2Reader:
         self._note_l2(header, l1)
         del tables, block
         yield from self._read_l2(header, l1, L2Decoder(header, self._object_bytes, usage))
+
+    def _read_first(self, length: int) -> Generator[_Wants, Blocks, bytes]:
+        length = min(length, self._object_bytes)
+        self._first = yield (ByteRange(0, length),)
+        return self._first.read(0, length) or b""
 
     def _check(self, block: bytes, header: Header) -> Extensions:
         # An unknown incompatible bit is named by the feature table, but may change what the extensions mean.
