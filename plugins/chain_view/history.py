@@ -1,0 +1,7 @@
+"""Plan and history."""
+
+from fastapi import APIRouter
+
+from .guard import MAY_SEE
+
+router = APIRouter(dependencies=MAY_SEE)

@@ -1,0 +1,3 @@
+export function DiskView({ disk }: { disk: string }) {
+  return <p>{disk}</p>;
+}

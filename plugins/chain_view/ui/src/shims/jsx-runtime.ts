@@ -1,0 +1,2 @@
+const host = (globalThis as any).ReactJSXRuntime;
+export const { Fragment, jsx, jsxs } = host;
