@@ -36,6 +36,17 @@ class Region(_Section):
     storage_usd_per_gb_month: float = 0.023
 
 
+class Schedule(_Section):
+    """When the DAGs run by themselves, and whether they then change anything. The operator turns dry runs off here."""
+
+    inventory: str = "@hourly"  # cron; chain_maintenance follows each new snapshot
+    warm: str = "15 */6 * * *"
+    retire: str = "30 3 * * *"
+    maintenance_dry_run: bool = True
+    warm_dry_run: bool = True
+    retire_dry_run: bool = True
+
+
 class Embedded(_Section):
     """Ports and folders of the embedded fleet (`chainwright up`). Absent in production."""
 
@@ -59,6 +70,7 @@ class Fleet(_Section):
     work_dir: str = "/var/tmp/chainwright"  # noqa: S108 - big, survives a reboot; private folders are made inside
     regions: tuple[Region, ...]
     policy: Policy = Field(default_factory=Policy)
+    schedule: Schedule = Field(default_factory=Schedule)
     embedded: Embedded | None = None
 
     @model_validator(mode="after")
