@@ -18,7 +18,7 @@ def build_plan(fleet: FleetInput) -> Plan:
     skips: list[Skip] = []
     groups: list[list[Candidate]] = []
     for head in fleet.heads:
-        verdict = screen(head, fleet.policy, fleet.now)
+        verdict = screen(head, fleet.policy, fleet.now, head.disk_id in fleet.requested)
         if isinstance(verdict, Skip):
             skips.append(verdict)
         else:
@@ -34,7 +34,7 @@ def build_plan(fleet: FleetInput) -> Plan:
 
 
 def _proposals(chain: ChainInput, fleet: FleetInput) -> list[Candidate] | Skip:
-    call = screen(chain.head, fleet.policy, fleet.now)
+    call = screen(chain.head, fleet.policy, fleet.now, chain.head.disk_id in fleet.requested)
     return call if isinstance(call, Skip) else propose(chain, fleet, call)
 
 

@@ -36,11 +36,12 @@ class Candidate:
     rest: tuple[Span, ...] = ()  # other runs of the best set: for the next plan, as a head is swung once
 
 
-def screen(head: HeadInput, policy: Policy, now: str) -> Skip | str:
+def screen(head: HeadInput, policy: Policy, now: str, requested: bool = False) -> Skip | str:
     """Why the disk is left alone, or the reason code that calls for a merge. Needs no layers."""
     for reason, detail in _barriers(head, policy, now):
-        return Skip(head.disk_id, reason, detail)
-    call = _call(head, policy)
+        if not (requested and reason == "outside_window"):
+            return Skip(head.disk_id, reason, detail)
+    call = reasons.REQUESTED if requested else _call(head, policy)
     if call is None:
         detail = f"{head.chain_layers} layers, limit {policy.max_chain_length}"
         return Skip(head.disk_id, "chain_short_enough", detail)
@@ -123,7 +124,7 @@ def _allowed(chain: ChainInput, fleet: FleetInput, call: str) -> NDArray[np.bool
     if len(chain.layers) == n and not policy.flatten:
         allowed[:, last] = False
     removed = np.arange(n)[None, :] - np.arange(n)[:, None]
-    keep = 1 if call == reasons.SMALL_PARENT else policy.keep_layers
+    keep = 1 if call in {reasons.SMALL_PARENT, reasons.REQUESTED} else policy.keep_layers
     allowed &= removed <= n - keep
     if not allowed.any():
         return Skip(chain.head.disk_id, "keep_layers", f"{n} private layers, the policy keeps {keep} and the base")
@@ -162,7 +163,7 @@ class _Search:
 
     def _once(self) -> tuple[list[Candidate], tuple[Span, Verdict] | None]:
         found: dict[Span, Candidate] = {}
-        for spans in ladder(self.scores, self.allowed):
+        for spans in ladder(self.scores, self.allowed, asked=self.call == reasons.REQUESTED):
             for span in spans:
                 if span in found:
                     continue
@@ -172,7 +173,7 @@ class _Search:
                     return [], (span, verdict)
                 rest = tuple(other for other in spans if other != span)
                 found[span] = self._candidate(span, verdict, verdict.cost, verdict.engine, rest)
-        worth = [candidate for candidate in found.values() if candidate.value > 0]
+        worth = [item for item in found.values() if item.value > 0 or self.call == reasons.REQUESTED]
         return sorted(worth, key=lambda item: -item.value), None
 
     def _candidate(self, span: Span, verdict: Verdict, cost: Cost, engine: Engine, rest: tuple[Span, ...]) -> Candidate:

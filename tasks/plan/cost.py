@@ -89,13 +89,8 @@ def parts_of(chain: ChainInput, span: Span) -> Parts:
     for steal in chain.steals:
         if span.top <= steal.upper and steal.lower <= span.bottom:
             stolen[steal.lower] += steal.bytes
-    survivors = tuple(_survives(layer, stolen[span.top + k]) for k, layer in enumerate(run))
+    survivors = tuple(max(0, layer.stored_bytes - stolen[span.top + k]) for k, layer in enumerate(run))
     return Parts(run, chain.layers[: span.top], chain.layers[span.bottom + 1 :], survivors, chain.head.home_region)
-
-
-def _survives(layer: LayerInput, stolen_guest: int) -> int:
-    guest = layer.data_bytes + layer.compressed_bytes
-    return layer.stored_bytes - round(stolen_guest * layer.stored_bytes / guest) if guest else 0
 
 
 def estimate(engine: str, parts: Parts, policy: Policy, prices: Prices) -> Cost:

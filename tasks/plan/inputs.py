@@ -3,6 +3,7 @@
 Order is always from the tip down: `layers[0]` is the head's tip, `layers[-1]` the chain's base.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from tasks.plan.policy import Policy
@@ -66,7 +67,7 @@ class LayerInput:
 
 @dataclass(frozen=True, slots=True)
 class Steal:
-    """`bytes` of guest data of layer `lower` for which `upper` is the nearest layer above that holds them too.
+    """`bytes` that layer `lower` stores and `upper`, the nearest layer above that decides the same place, hides.
 
     Positions are indexes into the chain (0 = tip), `upper < lower`. What a merge of i..j frees is the sum over the
     pairs inside i..j; what it keeps is the sum of stored bytes less that.
@@ -151,12 +152,17 @@ class Tools:
 
 @dataclass(frozen=True, slots=True)
 class FleetInput:
-    """Everything that a plan depends on."""
+    """Everything that a plan depends on.
+
+    `chains` is walked once: an iterator keeps a large fleet out of memory. `heads` are disks whose layers were not
+    loaded, because `tasks.plan.candidates.screen` has no use for them: each ends as a skip.
+    """
 
     snapshot_id: str
-    chains: tuple[ChainInput, ...]
+    chains: Iterable[ChainInput]
     policy: Policy
     now: str  # ISO 8601, UTC
-    heads: tuple[HeadInput, ...] = ()  # disks whose layers were not loaded: each ends as a skip
+    heads: Iterable[HeadInput] = ()
+    requested: frozenset[str] = frozenset()  # disks that a person asked for: length, window and worth do not matter
     prices: Prices = field(default_factory=Prices)
     tools: Tools = field(default_factory=Tools)

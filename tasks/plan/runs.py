@@ -57,9 +57,17 @@ def _walk(take: NDArray[np.int_]) -> Iterator[Span]:
 CHARGES = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)  # dollars per 10^9 bytes moved, on top of their own price
 
 
-def ladder(scores: RunScores, allowed: NDArray[np.bool_]) -> tuple[tuple[Span, ...], ...]:
-    """The best sets at rising charges for moved bytes; the first is what an unlimited budget would take."""
+def ladder(scores: RunScores, allowed: NDArray[np.bool_], asked: bool = False) -> tuple[tuple[Span, ...], ...]:
+    """The best sets at rising charges for moved bytes; the first is what an unlimited budget would take.
+
+    When a person `asked` for the merge, the run that removes most layers is offered even if it does not pay.
+    """
     sets: dict[tuple[Span, ...], None] = {}
+    if asked and allowed.any():
+        n = len(allowed)
+        removed = np.where(allowed, np.arange(n)[None, :] - np.arange(n)[:, None], 0)
+        top, bottom = np.unravel_index(int(np.argmax(removed)), removed.shape)
+        sets[(Span(int(top), int(bottom)),)] = None
     for charge in CHARGES:
         found = best_runs(scores.net_usd - charge * scores.moved / 1e9, allowed)
         if found:

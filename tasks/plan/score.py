@@ -81,14 +81,12 @@ def _below(values: Array) -> Array:
 
 
 def _steal_matrix(chain: ChainInput) -> Array:
-    """[u, l]: stored bytes of l that u hides first. Guest bytes are scaled for layers that store them compressed."""
-    layers = chain.private
-    matrix = np.zeros((len(layers), len(layers)))
+    """[u, l]: stored bytes of l that u hides first."""
+    n = len(chain.private)
+    matrix = np.zeros((n, n))
     for steal in chain.steals:
-        if steal.lower < len(layers):
-            lower = layers[steal.lower]
-            guest = lower.data_bytes + lower.compressed_bytes
-            matrix[steal.upper, steal.lower] += steal.bytes * (lower.stored_bytes / guest if guest else 0.0)
+        if steal.lower < n:
+            matrix[steal.upper, steal.lower] += steal.bytes
     return matrix
 
 
