@@ -14,6 +14,7 @@ from tasks.errors import ChainwrightError
 VERBS: tuple[str, ...] = (
     "dev",
     "down",
+    "head",
     "status",
     "up",
 )

@@ -1,0 +1,85 @@
+"""`chainwright head show|start|stop|clone DISK`: the life cycle of a disk's head."""
+
+import platform
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from tasks.chain.head import Head, HeadKind, head_to_json
+from tasks.cli.common import FleetOption, JsonOption, fleet_of, out, print_json
+
+Disk = Annotated[str, typer.Argument(help="Disk id.")]
+Attempt = Annotated[str | None, typer.Option("--attempt", help="Id of this try: trying again with it is harmless.")]
+
+app = typer.Typer(help="Show and change a disk's head.", no_args_is_help=True)
+
+
+def register(root: typer.Typer) -> None:
+    """Add the group."""
+    root.add_typer(app, name="head")
+
+
+@app.command()
+def show(disk: Disk, fleet: FleetOption = None, json: JsonOption = False) -> None:
+    """Tip, state, lease and the last action of a disk."""
+    from tasks.stages import heads
+
+    version = heads.show(fleet_of(fleet), disk)
+    _print(version.head, version.etag, json)
+
+
+@app.command()
+def start(
+    disk: Disk,
+    host: Annotated[str, typer.Option(help="Host that runs the VM; default: this one.")] = "",
+    qmp: Annotated[str | None, typer.Option(help="The VM's QMP address: unix:/path or tcp:host:port.")] = None,
+    attempt: Attempt = None,
+    fleet: FleetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Mark the disk as running. Never waits for maintenance: the lease of an action is cleared and its result lost."""
+    from tasks.stages import heads
+
+    version = heads.start(fleet_of(fleet), disk, host or platform.node(), qmp, attempt)
+    _print(version.head, version.etag, json)
+
+
+@app.command()
+def stop(disk: Disk, attempt: Attempt = None, fleet: FleetOption = None, json: JsonOption = False) -> None:
+    """Mark the disk as idle."""
+    from tasks.stages import heads
+
+    version = heads.stop(fleet_of(fleet), disk, attempt)
+    _print(version.head, version.etag, json)
+
+
+@app.command()
+def clone(
+    disk: Disk,
+    new_disk: Annotated[str, typer.Argument(help="Id of the new head.")],
+    snapshot: Annotated[bool, typer.Option("--snapshot", help="A snapshot head: never started, only cloned.")] = False,
+    region: Annotated[str | None, typer.Option(help="Home region; default: the source's.")] = None,
+    fleet: FleetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """A second head on the same tip layer; copies no data."""
+    from tasks.stages import heads
+
+    kind: HeadKind = "snapshot" if snapshot else "disk"
+    version = heads.clone(fleet_of(fleet), disk, new_disk, kind=kind, region=region)
+    _print(version.head, version.etag, json)
+
+
+def _print(head: Head, etag: str, json: bool) -> None:
+    if json:
+        print_json({**head_to_json(head), "etag": etag})
+        return
+    where = f" on {head.host or '?'}{f' ({head.qmp})' if head.qmp else ''}" if head.state == "running" else ""
+    out.print(escape(f"{head.disk_id}: {head.kind}, {head.state}{where}, home {head.home_region}"))
+    out.print(f"  tip         {head.tip}")
+    out.print(f"  generation  {head.generation}, written {head.updated_at}")
+    if head.lease is not None:
+        out.print(escape(f"  lease       action {head.lease.action_id} until {head.lease.expires_at}"))
+    if head.action_id is not None:
+        out.print(escape(f"  last action {head.action_id}"))
