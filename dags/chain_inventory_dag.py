@@ -1,0 +1,92 @@
+"""
+# Chain inventory
+
+Reads what is new in every region's bucket (headers and tables only, no guest data) and publishes a new **manifest
+snapshot**. Unchanged layers, by key and ETag, are kept from the last snapshot, so an hourly run is cheap.
+
+| task | where | what |
+|---|---|---|
+| `shards_<region>` | in the region | lists the bucket, splits it into pieces |
+| `scan_<region>` | in the region, one per piece | reads the metadata of new layers by ranged requests |
+| `reads_<region>` | in the region | rolls the regional cache's access log into the `reads` dataset |
+| `publish` | control region | joins everything, swings `manifests/current.json`, emits the asset |
+
+**When it fails.** A region that cannot be listed completely fails its tasks, and nothing is published: readers keep the
+last snapshot, and nothing is ever deleted on an incomplete list. Clear the failed task when the region is back.
+A layer that cannot be read is no failure: it is a row with status `refused` and its reason.
+
+**By hand.** Trigger it without parameters; two runs at once are kept apart by `max_active_runs`.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import TriggerRule, dag, task
+
+from dags.defaults import DEFAULT_ARGS, MANIFEST, START_DATE, TAGS, DagRegion, control, fleet, regions, template_context
+
+
+@dag(
+    schedule=fleet().schedule.inventory,
+    start_date=START_DATE,
+    catchup=False,
+    max_active_runs=1,
+    dagrun_timeout=timedelta(hours=6),
+    default_args=DEFAULT_ARGS,
+    tags=[*TAGS, "inventory"],
+    dag_display_name="Chain inventory",
+    description="New layers' metadata of every region into a new manifest snapshot",
+    doc_md=__doc__,
+)
+def chain_inventory() -> None:
+    """Wiring only."""
+    publish = _publish()(scans=[_scan(region).expand(shard=_shards(region)) for region in regions()])
+    for region in regions():
+        _reads(region) >> publish
+
+
+def _shards(region: DagRegion) -> Any:
+    @task(task_id=f"shards_{region.suffix}", queue=region.queue)
+    def list_shards(name: str) -> list[dict[str, Any]]:
+        from tasks.stages import inventory
+
+        return inventory.list_shards(fleet(), name)
+
+    return list_shards(region.name)
+
+
+def _scan(region: DagRegion) -> Any:
+    @task(task_id=f"scan_{region.suffix}", map_index_template="{{ shard }}", multiple_outputs=False, **region.placement)
+    def scan_shard(shard: dict[str, Any]) -> dict[str, Any]:
+        from tasks.stages import inventory
+
+        template_context()["shard"] = shard.get("name", shard.get("shard", ""))
+        return inventory.scan_shard(fleet(), shard)
+
+    return scan_shard
+
+
+def _reads(region: DagRegion) -> Any:
+    @task(task_id=f"reads_{region.suffix}", queue=region.queue, multiple_outputs=False)
+    def collect_reads(name: str) -> dict[str, Any]:
+        from tasks.stages import reads
+
+        return reads.collect(fleet(), name)
+
+    return collect_reads(region.name)
+
+
+def _publish() -> Any:
+    @task(outlets=[MANIFEST], multiple_outputs=False, queue=control().queue, trigger_rule=TriggerRule.NONE_FAILED)
+    def publish(scans: list[Any]) -> dict[str, Any]:
+        from tasks.stages import inventory
+
+        flat = [scan for of_region in scans for scan in of_region]
+        return inventory.publish(fleet(), flat)
+
+    return publish
+
+
+chain_inventory()

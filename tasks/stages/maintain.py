@@ -1,0 +1,43 @@
+"""One disk by hand: check that it may be worked on, and plan the action that was asked for."""
+
+from typing import Any
+
+from tasks.errors import ConfigError, Refused
+from tasks.settings import Fleet
+from tasks.store.connect import control_store
+from tasks.store.heads import HeadStore
+
+
+def plan_disk(
+    fleet: Fleet, disk_id: str, action: str, engine: str = "auto", region: str | None = None
+) -> dict[str, Any]:
+    """{"plan_id", "items", "text"}: the work items for one disk, and the plan in words.
+
+    NotFound: no such disk. Refused (`disk_running`): its VM runs, and the engine is not `live`. ConfigError: no such
+    region or action.
+    """
+    head = HeadStore(control_store(fleet)).read(disk_id).head
+    if action == "warm":
+        return _plan_warm(fleet, disk_id, region or head.home_region)
+    if action != "merge":
+        raise ConfigError(f"action {action!r}: merge or warm")
+    if head.state == "running" and engine != "live":
+        where = f" on {head.host}" if head.host else ""
+        raise Refused("disk_running", f"disk {disk_id} is running{where}: stop it, or choose the engine live")
+    return _plan_merge(fleet, disk_id, engine)
+
+
+def _plan_merge(fleet: Fleet, disk_id: str, engine: str) -> dict[str, Any]:
+    from tasks.stages import plan
+
+    made = plan.make_plan(fleet, disks=(disk_id,), engine=engine)
+    items = [{"kind": "merge", "plan_id": made["plan_id"], **action} for action in made["actions"]]
+    return {"plan_id": made["plan_id"], "items": items, "text": plan.explain_plan(fleet, made["plan_id"], disk_id)}
+
+
+def _plan_warm(fleet: Fleet, disk_id: str, region: str) -> dict[str, Any]:
+    from tasks.stages import warm
+
+    fleet.region(region)
+    items = [{"kind": "warm", **item} for item in warm.plan_warm(fleet, disk=disk_id, region=region)]
+    return {"plan_id": None, "items": items, "text": f"warm {disk_id} in {region}: {items}"}
