@@ -1,5 +1,7 @@
 """Sizes and times as people write them."""
 
+import re
+
 KIB = 1 << 10
 MIB = 1 << 20
 GIB = 1 << 30
@@ -24,3 +26,15 @@ def human_seconds(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+_UNITS = {"": 1, "KIB": KIB, "MIB": MIB, "GIB": GIB, "TIB": TIB, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+_AMOUNT = re.compile(r"([0-9.]+(?:e[0-9]+)?) *([A-Za-z]*)")
+
+
+def parse_amount(text: str) -> float:
+    """`20GiB`, `5e9`, `12.5`; ValueError for anything else. Decimal units are powers of 1000."""
+    match = _AMOUNT.fullmatch(text.strip())
+    if match is None or match[2].upper() not in _UNITS:
+        raise ValueError(f"{text!r} is not a number with an optional unit")
+    return float(match[1]) * _UNITS[match[2].upper()]

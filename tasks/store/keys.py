@@ -4,6 +4,7 @@ LAYERS = "layers/"
 HEADS = "heads/"
 MANIFESTS = "manifests/"
 ACTIONS = "actions/"
+PLANS = "plans/"
 TOMBSTONES = "tombstones/"
 
 
@@ -25,3 +26,8 @@ def action(action_id: str) -> str:
 def tombstone(layer_id: str) -> str:
     """Key of a retired layer's tombstone."""
     return f"{TOMBSTONES}{layer_id}.json"
+
+
+def plan(plan_id: str) -> str:
+    """Key of a stored plan."""
+    return f"{PLANS}{plan_id}.json"
