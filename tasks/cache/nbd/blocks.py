@@ -1,0 +1,113 @@
+"""Blocks of layers in the exporter's memory: a bounded least-recently-used store, and fetches on their way."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+
+from tasks import clock
+from tasks.errors import Permanent, Transient
+from tasks.units import KIB, SLICE_BYTES
+
+BLOCK_BYTES = 64 * KIB
+BLOCKS_PER_SLICE = SLICE_BYTES // BLOCK_BYTES
+
+
+class Layer:
+    """What is known of a layer. Size and ETag are learnt from the first answer if nobody said them before."""
+
+    def __init__(self, layer_id: str, region: str = "", size: int | None = None, etag: str = "") -> None:
+        self.layer_id = layer_id
+        self.region = region
+        self.size = size
+        self.etag = etag
+
+    @property
+    def path(self) -> str:
+        """In the cache: the form with the region if it is known."""
+        return f"/{self.region}/layers/{self.layer_id}.qcow2" if self.region else f"/layers/{self.layer_id}.qcow2"
+
+    @property
+    def cached_path(self) -> str:
+        """The form that never asks a store."""
+        return f"/cached/layers/{self.layer_id}.qcow2"
+
+    def learn(self, total: int, etag: str) -> None:
+        """Every answer must be of one and the same object. Permanent if it is another."""
+        self.size = total if self.size is None else self.size
+        self.etag = self.etag or etag
+        if self.size != total:
+            raise Permanent(f"layer {self.layer_id}: {total} bytes, expected {self.size}")
+        if etag and self.etag != etag:
+            raise Permanent(f"layer {self.layer_id}: ETag {etag}, expected {self.etag}: the object was replaced")
+
+
+class Fetch:
+    """Blocks `[first, end)` of one layer on their way; many readers may wait for it."""
+
+    def __init__(self, layer: Layer, first: int, end: int, disk: str, *, keep: bool = False) -> None:
+        self.layer = layer
+        self.first = first
+        self.end = end
+        self.disk = disk
+        self.keep = keep  # metadata of a chain: not evicted by data
+        self.wanted = (first, end)
+        self._blocks: dict[int, bytes] = {}
+        self._error: Exception | None = None
+        self._changed = threading.Condition()
+
+    def put(self, number: int, block: bytes) -> None:
+        """A block has arrived."""
+        with self._changed:
+            self._blocks[number] = block
+            self._changed.notify_all()
+
+    def fail(self, error: Exception) -> None:
+        """The blocks that have not arrived never will."""
+        with self._changed:
+            self._error = error
+            self._changed.notify_all()
+
+    def next_missing(self) -> int:
+        """The first block that has not arrived; `end` if all have."""
+        return next((number for number in range(self.first, self.end) if number not in self._blocks), self.end)
+
+    def wait(self, number: int, deadline: float) -> bytes:
+        """The block; raises what the fetch failed with, Transient when the time is over."""
+        with self._changed:
+            while number not in self._blocks:
+                if self._error is not None:
+                    raise self._error
+                left = deadline - clock.monotonic()
+                if left <= 0 or not self._changed.wait(left):
+                    raise Transient(f"layer {self.layer.layer_id}: block {number} did not arrive in time")
+            return self._blocks[number]
+
+
+class BlockStore:
+    """Least recently used blocks, plus a bounded part that is kept. Callers hold their own lock."""
+
+    def __init__(self, capacity_bytes: int, kept_bytes: int) -> None:
+        self._capacity = max(1, capacity_bytes // BLOCK_BYTES)
+        self._kept_capacity = kept_bytes // BLOCK_BYTES
+        self._recent: OrderedDict[tuple[str, int], bytes] = OrderedDict()
+        self._kept: dict[tuple[str, int], bytes] = {}
+
+    def get(self, key: tuple[str, int]) -> bytes | None:
+        """The block, now the most recent one; None if it is not here."""
+        block = self._kept.get(key)
+        if block is None:
+            block = self._recent.get(key)
+            if block is not None:
+                self._recent.move_to_end(key)
+        return block
+
+    def put(self, key: tuple[str, int], block: bytes, *, keep: bool) -> None:
+        """Add a block; the oldest ones go when there are too many."""
+        if keep and len(self._kept) < self._kept_capacity:
+            self._kept[key] = block
+            return
+        self._recent[key] = block
+        self._recent.move_to_end(key)
+        while len(self._recent) > self._capacity:
+            self._recent.popitem(last=False)

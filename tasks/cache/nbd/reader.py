@@ -1,0 +1,226 @@
+"""Reads layers through the regional cache, by blocks, for many threads.
+
+A block that the cache has costs one small request. What it does not have is fetched as a whole slice, because the cache
+itself fetches no less, and handed out block by block while it arrives. One fetch serves everybody who wants its blocks.
+
+The retry loop is here and not in `tasks.retry`, because the system's Python has no tenacity.
+"""
+
+from __future__ import annotations
+
+import queue
+import random
+import threading
+
+from tasks import clock
+from tasks.cache.nbd.blocks import BLOCK_BYTES, BLOCKS_PER_SLICE, BlockStore, Fetch, Layer
+from tasks.cache.nbd.http_range import BadAnswer, NotCached, RangeConnection
+from tasks.errors import ChainwrightError, NotFound, Transient
+from tasks.units import MIB
+
+_CACHED = "cached"  # the form that never asks a store
+_AFTER_BAD = {_CACHED: "refetch", "": "refetch", "refetch": "none", "none": "none"}
+_BAD_ANSWERS = 6  # then the error goes to the guest: the cache and the store both answer nonsense
+_READAHEAD_BLOCKS = 16
+_DEMAND, _PREFETCH = 0, 1
+
+
+class Options:
+    """Of one exporter process."""
+
+    def __init__(
+        self,
+        url: str,
+        client: str = "guest",
+        memory_bytes: int = 128 * MIB,
+        threads: int = 32,
+        deadline_seconds: float = 60.0,
+        timeout_seconds: float = 15.0,
+    ) -> None:
+        self.url = url
+        self.client = client
+        self.memory_bytes = memory_bytes
+        self.threads = threads
+        self.deadline_seconds = deadline_seconds  # one read of a guest ends by then, with data or an error
+        self.timeout_seconds = timeout_seconds  # of silence on a connection
+
+
+class BlockReader:
+    """Thread-safe."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._lock = threading.Lock()
+        self._store = BlockStore(options.memory_bytes, options.memory_bytes)
+        self._pending: dict[tuple[str, int], Fetch] = {}
+        self._slices: dict[tuple[str, int], Fetch] = {}
+        self._queue: queue.PriorityQueue[tuple[int, int, Fetch]] = queue.PriorityQueue()
+        self._sequence = 0
+        self._workers: list[threading.Thread] = []
+        self._idle = 0
+
+    def size(self, layer: Layer, disk: str = "") -> int:
+        """Bytes of the layer; asks for its first block if nobody knows."""
+        if layer.size is None:
+            self._collect(layer, 0, 1, disk, keep=True)
+        assert layer.size is not None
+        return layer.size
+
+    def read_into(self, layer: Layer, offset: int, view: memoryview, *, disk: str = "", keep: bool = False) -> None:
+        """Fill the view with the layer's bytes from `offset`. Raises NotFound, Transient (out of time), Permanent."""
+        if offset + len(view) > self.size(layer, disk):
+            raise NotFound(f"layer {layer.layer_id}: {offset}+{len(view)} is behind the end at {layer.size}")
+        first, end = offset // BLOCK_BYTES, -(-(offset + len(view)) // BLOCK_BYTES)
+        blocks = self._collect(layer, first, end, disk, keep=keep)
+        done = 0
+        for number, block in zip(range(first, end), blocks):  # noqa: B905 - Python 3.9 has no strict
+            skip = max(0, offset - number * BLOCK_BYTES)
+            piece = memoryview(block)[skip : skip + len(view) - done]
+            view[done : done + len(piece)] = piece
+            done += len(piece)
+
+    def _collect(self, layer: Layer, first: int, end: int, disk: str, *, keep: bool) -> list[bytes]:
+        deadline = clock.monotonic() + self._options.deadline_seconds
+        claims = self._claim(layer, first, end, disk, keep=keep)
+        return [
+            claim.wait(number, deadline) if isinstance(claim, Fetch) else claim
+            for number, claim in zip(range(first, end), claims)  # noqa: B905
+        ]
+
+    def _claim(self, layer: Layer, first: int, end: int, disk: str, *, keep: bool) -> list[bytes | Fetch]:
+        """For each block: itself, or the fetch that will bring it (a new one where nobody had asked)."""
+        claims: list[bytes | Fetch] = []
+        new: list[Fetch] = []
+        with self._lock:
+            for number in range(first, end):
+                key = (layer.layer_id, number)
+                claim = self._store.get(key) or self._pending.get(key)
+                if claim is None:
+                    claim = self._begin(layer, number, new, disk, keep=keep)
+                claims.append(claim)
+            if new and not keep:
+                self._read_ahead(new[-1])
+        for fetch in new:
+            self._submit(fetch)
+        return claims
+
+    def _begin(self, layer: Layer, number: int, new: list[Fetch], disk: str, *, keep: bool) -> Fetch:
+        """Extend the last new fetch by this block, or start another: a fetch never crosses a slice."""
+        last = new[-1] if new else None
+        if last is not None and last.end == number and number % BLOCKS_PER_SLICE:
+            last.end += 1
+        else:
+            last = Fetch(layer, number, number + 1, disk, keep=keep)
+            new.append(last)
+        last.wanted = (last.first, last.end)
+        self._pending[(layer.layer_id, number)] = last
+        return last
+
+    def _read_ahead(self, fetch: Fetch) -> None:
+        """A reader that comes from the block before will want the next ones: take them along, within the slice."""
+        if self._store.get((fetch.layer.layer_id, fetch.first - 1)) is None:
+            return
+        limit = min(fetch.end + _READAHEAD_BLOCKS, (fetch.first // BLOCKS_PER_SLICE + 1) * BLOCKS_PER_SLICE)
+        if fetch.layer.size is not None:
+            limit = min(limit, -(-fetch.layer.size // BLOCK_BYTES))
+        while fetch.end < limit and self._free(fetch.layer.layer_id, fetch.end):
+            self._pending[(fetch.layer.layer_id, fetch.end)] = fetch
+            fetch.end += 1
+
+    def _free(self, layer_id: str, number: int) -> bool:
+        return (layer_id, number) not in self._pending and self._store.get((layer_id, number)) is None
+
+    def _submit(self, fetch: Fetch) -> None:
+        with self._lock:
+            self._sequence += 1
+            self._queue.put((_PREFETCH if fetch.keep else _DEMAND, self._sequence, fetch))
+            if self._idle < self._queue.qsize() and len(self._workers) < self._options.threads:
+                worker = threading.Thread(target=self._work, name=f"fetch-{len(self._workers)}", daemon=True)
+                self._workers.append(worker)
+                worker.start()
+
+    def _work(self) -> None:
+        connection = RangeConnection(self._options.url, self._options.client, self._options.timeout_seconds)
+        while True:
+            with self._lock:
+                self._idle += 1
+            fetch = self._queue.get()[2]
+            with self._lock:
+                self._idle -= 1
+            try:
+                self._run(fetch, connection)
+            except Exception as error:  # noqa: BLE001 - whoever waits must learn of it, whatever it is
+                fetch.fail(
+                    error if isinstance(error, ChainwrightError) else Transient(f"{type(error).__name__}: {error}")
+                )
+            finally:
+                self._end(fetch)
+
+    def _end(self, fetch: Fetch) -> None:
+        with self._lock:
+            for number in range(fetch.first, fetch.end):
+                key = (fetch.layer.layer_id, number)
+                if self._pending.get(key) is fetch:
+                    del self._pending[key]
+            slice_key = (fetch.layer.layer_id, fetch.first // BLOCKS_PER_SLICE)
+            if self._slices.get(slice_key) is fetch:
+                del self._slices[slice_key]
+
+    def _run(self, fetch: Fetch, connection: RangeConnection) -> None:
+        """Try until the blocks are here, an error is final, or the time is over."""
+        deadline = clock.monotonic() + self._options.deadline_seconds
+        mode, pause, bad = _CACHED, 0.05, 0
+        while True:
+            try:
+                return self._attempt(fetch, connection, mode, deadline)
+            except NotCached:
+                if mode != _CACHED:
+                    raise
+                leader = self._lead(fetch)
+                if leader is not fetch:
+                    return self._follow(fetch, leader, deadline)
+                mode = ""
+            except Transient as error:
+                bad += isinstance(error, BadAnswer)
+                if bad >= _BAD_ANSWERS or clock.monotonic() + pause > deadline:
+                    raise
+                mode = _AFTER_BAD[mode] if isinstance(error, BadAnswer) else mode
+                clock.sleep(pause * random.uniform(0.5, 1.0))
+                pause = min(2.0, 2 * pause)
+
+    def _lead(self, fetch: Fetch) -> Fetch:
+        """The one fetch that brings this whole slice: this one, widened, unless another does already."""
+        number = fetch.first // BLOCKS_PER_SLICE
+        layer_id = fetch.layer.layer_id
+        with self._lock:
+            leader = self._slices.setdefault((layer_id, number), fetch)
+            if leader is fetch:
+                fetch.first, fetch.end = number * BLOCKS_PER_SLICE, (number + 1) * BLOCKS_PER_SLICE
+                if fetch.layer.size is not None:
+                    fetch.end = min(fetch.end, -(-fetch.layer.size // BLOCK_BYTES))
+                for block in range(fetch.first, fetch.end):
+                    self._pending.setdefault((layer_id, block), fetch)
+        return leader
+
+    def _follow(self, fetch: Fetch, leader: Fetch, deadline: float) -> None:
+        for number in range(fetch.first, fetch.end):
+            self._arrived(fetch, number, leader.wait(number, deadline))
+
+    def _attempt(self, fetch: Fetch, connection: RangeConnection, mode: str, deadline: float) -> None:
+        start = fetch.next_missing()
+        span = (start * BLOCK_BYTES, fetch.end * BLOCK_BYTES - 1)
+        if mode == _CACHED:
+            reply = connection.request(fetch.layer.cached_path, *span, disk=fetch.disk, deadline=deadline)
+        else:
+            reply = connection.request(fetch.layer.path, *span, disk=fetch.disk, mode=mode, deadline=deadline)
+        fetch.layer.learn(reply.total, reply.etag)
+        for number in range(start, -(-(reply.last + 1) // BLOCK_BYTES)):
+            block = bytearray(min(BLOCK_BYTES, reply.remaining))
+            reply.read_into(memoryview(block))
+            self._arrived(fetch, number, bytes(block))
+
+    def _arrived(self, fetch: Fetch, number: int, block: bytes) -> None:
+        keep = fetch.keep and fetch.wanted[0] <= number < fetch.wanted[1]
+        with self._lock:
+            self._store.put((fetch.layer.layer_id, number), block, keep=keep)
+        fetch.put(number, block)

@@ -1,0 +1,82 @@
+"""QEMU reads real chains through the NBD exporter, the cache and the object store."""
+
+import hashlib
+import random
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tasks.cache.export import ChainLayer
+from tasks.store import keys
+from tests.support.cache_server import CacheServer
+from tests.support.chains import Chain, LayerSpec, build, guest_sha256, random_specs
+from tests.support.exporter import exporter, guest_bytes, opened_chain
+
+pytestmark = [pytest.mark.s3, pytest.mark.qemu]
+REGIONS = ("us-east", "eu-west", "ap-south")
+
+
+def upload(chain: Chain, stores) -> list[ChainLayer]:
+    """Spread the layers over the regions."""
+    layers = []
+    for number, layer in enumerate(chain.layers):
+        region = REGIONS[number % 3]
+        body = chain.path(layer).read_bytes()
+        etag = stores[region].put_new(keys.layer(layer), body)
+        layers.append(ChainLayer(layer, region, len(body), etag))
+    return layers
+
+
+def guest_sha256_over_nbd(layers: list[str], disk: str, socket: Path, out: Path) -> str:
+    with opened_chain(layers, disk, socket) as uri:
+        return hashlib.sha256(guest_bytes(uri, out)).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory) -> Chain:
+    rng = random.Random(7)
+    folder = tmp_path_factory.mktemp("chain")
+    spec = LayerSpec(size=48 << 20)
+    first = [LayerSpec(size=48 << 20, writes=(("write", 0, 16 << 20, 5), ("compressed", 32 << 20, 65536, 9)))]
+    return build(folder, first + random_specs(rng, 11, spec))
+
+
+@pytest.fixture(scope="module")
+def uploaded(chain, shared_fleet) -> list[ChainLayer]:
+    from tasks.store.connect import open_stores
+
+    return upload(chain, open_stores(shared_fleet))
+
+
+@pytest.mark.parametrize("with_chain_file", [True, False])
+def test_qemu_reads_a_chain_over_nbd_as_it_does_from_disk(
+    cache: CacheServer, chain, uploaded, tmp_path, with_chain_file
+):
+    chains = {"disk-1": uploaded} if with_chain_file else {}
+    with exporter(cache.url, chains) as nbd:
+        assert guest_sha256_over_nbd(chain.layers, "disk-1", nbd.socket, tmp_path / "out") == guest_sha256(
+            chain.path(chain.tip)
+        )
+
+
+def test_the_log_names_the_disk_and_the_guest(cache, chain, uploaded, tmp_path):
+    with exporter(cache.url, {"disk-7": uploaded}) as nbd:
+        guest_sha256_over_nbd(chain.layers, "disk-7", nbd.socket, tmp_path / "out")
+    assert {(line["disk"], line["client"]) for line in cache.log()} == {("disk-7", "guest")}
+
+
+def test_a_second_host_costs_no_store_request(cache, chain, uploaded, tmp_path):
+    for _ in range(2):
+        with exporter(cache.url, {"d": uploaded}) as nbd:
+            cache.forget()
+            guest_sha256_over_nbd(chain.layers, "d", nbd.socket, tmp_path / "out")
+    assert cache.upstream_requests() == 0
+    assert sum(int(line["sent"]) for line in cache.log()) > 16 << 20
+
+
+@pytest.mark.parametrize("export", ["nothing", "f" * 32, "../" + "0" * 29, "f" * 32 + "/a/b"])
+def test_what_is_no_layer_is_refused_at_once(cache, export):
+    with exporter(cache.url) as nbd:
+        done = subprocess.run(["nbdinfo", nbd.uri(export)], capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 1
