@@ -1,0 +1,53 @@
+"""What unfinished work holds: the layers that a running action reads or may have written, and uploads under way."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from tasks.chain.layer import layer_id_of
+from tasks.errors import NotFound, Permanent
+from tasks.execute.receipt import Receipt, receipt_from_json
+from tasks.store import keys
+from tasks.store.base import ObjectStore
+
+
+def pinned_layers(control: ObjectStore, stores: Mapping[str, ObjectStore], horizon_seconds: float) -> dict[str, str]:
+    """Layer id -> who holds it. Work that has not moved for `horizon_seconds` (the grace) is abandoned.
+
+    Raises the store's errors, and Permanent on a journal that cannot be read: it might hold anything.
+    """
+    pins: dict[str, str] = {}
+    now = control.now()
+    for info in control.list(keys.ACTIONS):
+        if (now - info.last_modified).total_seconds() < horizon_seconds:
+            pins.update(dict.fromkeys(_held_by(control, info.key), f"action:{_name(info.key)}"))
+    for store in stores.values():
+        for upload in store.list_multipart(keys.LAYERS):
+            layer_id = layer_id_of(upload.key.removeprefix(keys.LAYERS))
+            if layer_id is not None:
+                pins.setdefault(layer_id, f"upload:{upload.upload_id}")
+    return pins
+
+
+def _held_by(control: ObjectStore, key: str) -> set[str]:
+    try:
+        raw: dict[str, Any] = json.loads(control.get(key)[0])
+        receipt = receipt_from_json(raw)
+    except NotFound:
+        return set()
+    except (ValueError, KeyError, TypeError) as error:
+        raise Permanent(f"{control.bucket}/{key}: malformed receipt: {error}") from None
+    return set() if receipt.state == "done" else _layers_of(receipt)
+
+
+def _layers_of(receipt: Receipt) -> set[str]:
+    action = receipt.action
+    inputs = {ref.layer_id for ref in (*action.above, *action.run, *action.below)} | {action.tip}
+    if action.base is not None:
+        inputs.add(action.base.layer_id)
+    created = (layer_id_of(key.removeprefix(keys.LAYERS)) for attempt in receipt.attempts for _, key in attempt.creates)
+    return inputs | {layer_id for layer_id in created if layer_id is not None}
+
+
+def _name(key: str) -> str:
+    return key.removeprefix(keys.ACTIONS).removesuffix(".json")

@@ -1,0 +1,68 @@
+"""Undo: point a head back to what it was before its last action, as long as the replaced layers are still there.
+
+Order: every replaced layer is checked, then saved from retirement (tombstone), then the head is swung by one
+conditional write. A crash before the swing leaves saved tombstones, which retirement turns back; after it, the old
+chain lives.
+"""
+
+import json
+
+from tasks.chain.head import check_leasable
+from tasks.errors import NotFound, Permanent, Refused
+from tasks.execute.receipt import Receipt, receipt_from_json
+from tasks.plan.steps import LayerRef
+from tasks.store import keys
+from tasks.store.base import ObjectStore
+from tasks.store.heads import HeadStore, HeadVersion
+from tasks.store.tombstones import Tombstones
+
+
+def undo(control: ObjectStore, stores: dict[str, ObjectStore], disk_id: str, attempt_id: str) -> HeadVersion:
+    """The head after it. Calling again with the same attempt id is a no-op.
+
+    Refused: `nothing_to_undo`, `head_moved`, `disk_running`, `leased`, `undo_too_late` (a layer is gone or going).
+    PreconditionFailed: somebody else changed the head meanwhile; nothing happened.
+    """
+    heads = HeadStore(control)
+    version = heads.read(disk_id)
+    head = version.head
+    if head.attempt_id == attempt_id:
+        return version
+    if head.action_id is None:
+        raise Refused("nothing_to_undo", f"disk {disk_id}: no action has swung this head")
+    check_leasable(head, f"undo-{attempt_id}", control.now())
+    receipt = _receipt(control, head.action_id)
+    if receipt.new_tip != head.tip:
+        raise Refused("head_moved", f"disk {disk_id}: written to since action {head.action_id}; tip is {head.tip}")
+    _keep(control, stores, receipt, attempt_id)
+    return heads.swap(version, attempt_id, tip=receipt.action.tip, action_id=None, lease=None)
+
+
+def _receipt(control: ObjectStore, action_id: str) -> Receipt:
+    key = keys.action(action_id)
+    try:
+        return receipt_from_json(json.loads(control.get(key)[0]))
+    except NotFound:
+        raise Refused("nothing_to_undo", f"{key}: the receipt is gone") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise Permanent(f"{control.bucket}/{key}: malformed receipt: {error}") from None
+
+
+def _keep(control: ObjectStore, stores: dict[str, ObjectStore], receipt: Receipt, attempt_id: str) -> None:
+    """Save what the action replaced; then see that the whole old chain is there, as it was."""
+    action = receipt.action
+    tombstones = Tombstones(control)
+    for ref in (*action.above, *action.run):
+        _check_there(stores, ref)
+        tombstones.save(ref, f"undo-{attempt_id}")
+    for ref in (*action.above, *action.run, *((action.base,) if action.base else ()), *action.below):
+        _check_there(stores, ref)
+
+
+def _check_there(stores: dict[str, ObjectStore], ref: LayerRef) -> None:
+    try:
+        info = stores[ref.region].info(keys.layer(ref.layer_id))
+    except NotFound:
+        raise Refused("undo_too_late", f"layer {ref.layer_id} ({ref.region}) is deleted already") from None
+    if info.etag != ref.etag:
+        raise Refused("layer_changed", f"layer {ref.layer_id} ({ref.region}) is not the object that was replaced")
