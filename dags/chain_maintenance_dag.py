@@ -13,6 +13,7 @@ you say otherwise**.
 | `work_<region>` | the region's share of the plan; nothing in dry run |
 | `act_<region>` | the actions; at most as many at once as the region's pool `region-<region>` has slots |
 | `report` | outcome by disk |
+| `announce` | after something was published: `cache_warm` follows |
 
 **Parameters.** `dry_run` (default true) plans and explains, and changes nothing; scheduled runs use the default, which
 the operator turns off in fleet.toml (`[schedule] maintenance_dry_run = false`). `approve`: `policy`, `always` or
@@ -33,8 +34,9 @@ from typing import Any
 
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import Param, dag, task
+from airflow.sdk.exceptions import AirflowSkipException
 
-from dags.defaults import DEFAULT_ARGS, MANIFEST, START_DATE, TAGS, control, fleet
+from dags.defaults import DEFAULT_ARGS, HEADS, MANIFEST, START_DATE, TAGS, control, fleet
 from dags.work import pick_task_ids, regional_work, report
 
 
@@ -76,7 +78,7 @@ def chain_maintenance() -> None:
     work = regional_work(plan)
     text >> decided >> [approve, *work.first]
     approve >> work.first
-    report(plan, work.results)
+    announce(report(plan, work.results))
 
 
 @task(task_id="plan", queue=control().queue, multiple_outputs=False)
@@ -106,6 +108,13 @@ def gate(plan: dict[str, Any], params: dict[str, Any]) -> str | list[str]:
         return pick_task_ids()
     above = plan["bytes"] > fleet().policy.approve_above_bytes
     return "approve" if above or params["approve"] == "always" else pick_task_ids()
+
+
+@task(outlets=[HEADS], queue=control().queue)
+def announce(report: dict[str, Any]) -> None:
+    """Let warming follow, where something was published."""
+    if not report["outcomes"].get("published"):
+        raise AirflowSkipException("no head was changed")
 
 
 chain_maintenance()

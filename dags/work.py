@@ -41,11 +41,16 @@ def _pick(region: DagRegion) -> Any:
         trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS,
     )
     def pick(plan: dict[str, Any]) -> list[dict[str, Any]]:
-        if plan["dry_run"]:
-            return []
-        return [item for item in plan["items"] if item["region"] == region.name][:MAX_MAPPED]
+        return pick_items(plan, region.name)
 
     return pick
+
+
+def pick_items(plan: dict[str, Any], region: str) -> list[dict[str, Any]]:
+    """The region's items; none in dry run. What is over Airflow's limit is left for the next run."""
+    if plan["dry_run"]:
+        return []
+    return [item for item in plan["items"] if item["region"] == region][:MAX_MAPPED]
 
 
 def _act(region: DagRegion) -> Any:
