@@ -15,6 +15,7 @@ VERBS: tuple[str, ...] = (
     "dev",
     "down",
     "head",
+    "import_",
     "plan",
     "status",
     "up",
