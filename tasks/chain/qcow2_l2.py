@@ -1,4 +1,4 @@
-"""L2 tables to extents in numpy: standard and extended entries, zeros, compressed descriptors; each entry is checked."""
+"""L2 tables to extents in numpy: standard and extended entries, zeros, compressed descriptors. All is checked."""
 
 from dataclasses import dataclass
 from typing import Any

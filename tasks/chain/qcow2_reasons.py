@@ -57,3 +57,5 @@ SHORT_READ = "short_read"
 CHANGED = "changed"
 UNREADABLE = "unreadable"
 BAD_NAME = "bad_name"
+READER_ERROR = "reader_error"  # a fault of ours; the log has the trace
+DUPLICATE_ID = "duplicate_id"  # another object has the same layer id

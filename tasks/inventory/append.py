@@ -1,0 +1,77 @@
+"""Datasets that others write: rows of the caches' logs are appended to the current snapshot."""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from tasks import clock
+from tasks.errors import ConfigError, NotFound, PreconditionFailed
+from tasks.inventory import manifest, parquet
+from tasks.inventory.publish import PUBLISH_ATTEMPTS, Workspace
+from tasks.inventory.schema import DATASETS
+from tasks.inventory.snapshot import FileRef, Snapshot
+from tasks.store.base import ObjectStore
+
+APPENDABLE = ("reads", "boot_traces")
+MAX_FILES = 64  # more are joined into one when the next is appended
+
+
+def append_dataset_files(control: ObjectStore, dataset: str, files: Sequence[Path]) -> Snapshot:
+    """Add Parquet files (schema: `DATASETS[dataset]`) to `reads` or `boot_traces`; the new current snapshot.
+
+    The files are uploaded under the new snapshot and shared by all later ones, whoever publishes them. Not idempotent:
+    repeated, it adds the rows twice, so let the caller's own cursor decide. Files without rows are left out.
+    NotFound before the first scan; ConfigError for another dataset or wrong columns; PreconditionFailed if others
+    published again and again meanwhile (nothing was added).
+    """
+    if dataset not in APPENDABLE:
+        raise ConfigError(f"dataset {dataset!r} is not one of {', '.join(APPENDABLE)}")
+    for file in files:
+        if parquet.schema_of(file).names != DATASETS[dataset].names:
+            raise ConfigError(f"{file}: columns {parquet.schema_of(file).names}, {dataset} has other ones")
+    return replace_files(control, dataset, [], files)
+
+
+def replace_files(control: ObjectStore, dataset: str, removed: Sequence[FileRef], files: Sequence[Path]) -> Snapshot:
+    """Add files to a dataset and take others out of it, in one step. For roll-ups that are written anew.
+
+    PreconditionFailed if one of `removed` is not in the dataset any more.
+    """
+    for attempt in range(PUBLISH_ATTEMPTS):
+        pointer = manifest.read_pointer(control)
+        if pointer.snapshot_id is None:
+            raise NotFound("no manifest yet: run the inventory first (`chainwright scan`)")
+        last = manifest.load_snapshot(control, pointer.snapshot_id)
+        with tempfile.TemporaryDirectory(prefix="chainwright-append-") as folder:
+            snapshot = _appended(control, last, dataset, removed, files, Path(folder))
+        try:
+            manifest.publish_snapshot(control, snapshot, pointer)
+            return snapshot
+        except PreconditionFailed:
+            manifest.discard(control, manifest.own_keys(snapshot))
+            if attempt == PUBLISH_ATTEMPTS - 1:
+                raise
+    raise AssertionError
+
+
+def _appended(
+    control: ObjectStore, last: Snapshot, dataset: str, removed: Sequence[FileRef], files: Sequence[Path], folder: Path
+) -> Snapshot:
+    space = Workspace(control, folder / "files", folder, manifest.new_snapshot_id())
+    present = list(last.datasets.get(dataset, ()))
+    for ref in removed:
+        if ref not in present:
+            raise PreconditionFailed(f"{ref.key} is not in {dataset} of snapshot {last.snapshot_id}")
+        present.remove(ref)
+    added = [space.put(f"{dataset}-{n}", file) for n, file in enumerate(files) if parquet.row_count(file)]
+    if len(present) + len(added) > MAX_FILES:
+        table = parquet.read_files(space.fetch([*present, *added]), DATASETS[dataset])
+        present, added = [], [space.put_table(f"{dataset}-joined", table)]
+    return replace(
+        last,
+        snapshot_id=space.snapshot_id,
+        parent_id=last.snapshot_id,
+        created_at=clock.now().isoformat(),
+        datasets={**last.datasets, dataset: (*present, *added)},
+    )
