@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 
+from tasks.plan import reasons
 from tasks.plan.candidates import Candidate, propose, screen
 from tasks.plan.cost import total
 from tasks.plan.inputs import ChainInput, FleetInput, LayerInput
@@ -39,7 +40,7 @@ def _proposals(chain: ChainInput, fleet: FleetInput) -> list[Candidate] | Skip:
 
 
 def _within_budget(groups: list[list[Candidate]], fleet: FleetInput, skips: list[Skip]) -> list[MergeAction]:
-    choices = [[Choice(item.value, item.cost) for item in group] for group in groups]
+    choices = [[Choice(_worth(item), item.cost) for item in group] for group in groups]
     chosen = choose(choices, fleet.policy.budget)
     actions = []
     for group, pick in zip(groups, chosen.picks, strict=True):
@@ -49,6 +50,11 @@ def _within_budget(groups: list[list[Candidate]], fleet: FleetInput, skips: list
         actions.append(action_of(group[pick]))
         skips.extend(_later(group[pick], span) for span in group[pick].rest)
     return actions
+
+
+def _worth(item: Candidate) -> float:
+    """Net dollars; what a person asked for comes before everything that merely pays."""
+    return item.value + 1e6 if item.reason == reasons.REQUESTED else item.value
 
 
 def _over_budget(best: Candidate) -> Skip:

@@ -6,7 +6,7 @@ over is filled by value per price. The same prices give an upper bound, so a pla
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from tasks.plan.steps import Cost
 
 Array = NDArray[np.float64]
 EXACT_NODES = 20_000  # of the search tree; beyond it prices decide
+EXACT_GROUPS = 200  # disks; beyond it the tree is not even tried
 ROUNDS = 120
 
 
@@ -39,170 +40,171 @@ class Chosen:
 def choose(groups: Sequence[Sequence[Choice]], budget: Budget) -> Chosen:
     """At most one choice per group, never over the budget, of the greatest value."""
     problem = _problem(groups, budget)
-    greedy = _by_prices(problem)
-    if problem.limits.size == 0 or greedy.value >= greedy.bound - 1e-12:
-        return greedy
-    exact = _Exact(problem, greedy).solve()
-    return exact if exact is not None and exact.value >= greedy.value else greedy
+    found, prices = _by_prices(problem)
+    if problem.limits.size and problem.groups <= EXACT_GROUPS and found.value < found.bound * (1 - 1e-12):
+        found = _Exact(problem, found, prices).solve()
+    return found
 
 
 @dataclass(frozen=True, slots=True)
 class _Problem:
-    """Choices flattened. `weights[k]` are shares of the limits (1.0 = the whole budget); only scarce ones are kept."""
+    """Choices flattened to rows, group by group. Only scarce resources are kept.
+
+    Amounts are whole numbers (bytes, actions, 1e-9 dollars) held as floats, so that sums and limits compare exactly.
+    """
 
     start: NDArray[np.int64]  # first row of each group, and the end
-    values: Array
-    weights: Array  # rows x scarce resources
-    limits: Array  # ones
+    owner: NDArray[np.int64]  # group of each row
+    values: Array  # -inf: alone over a limit
+    amounts: Array  # rows x resources
+    limits: Array
 
     @property
     def groups(self) -> int:
         return len(self.start) - 1
 
+    @property
+    def shares(self) -> Array:
+        """Amounts as shares of their limits."""
+        return np.asarray(self.amounts / np.maximum(self.limits, 1.0))
+
     def rows(self, group: int) -> range:
         return range(int(self.start[group]), int(self.start[group + 1]))
 
 
-def spent(cost: Cost, budget: Budget) -> dict[str, float]:
-    """Shares of every budget that the cost takes; above 1.0 is too much."""
-    shares = {
-        "actions": 1 / budget.actions if budget.actions else np.inf,
-        "read_bytes": _share(sum(cost.read_bytes.values()), budget.read_bytes),
-        "write_bytes": _share(sum(cost.write_bytes.values()), budget.write_bytes),
-        "egress_usd": _share(cost.egress_usd, budget.egress_usd),
+def amounts(cost: Cost) -> dict[str, int]:
+    """What one action takes of each resource, in whole units."""
+    taken = {
+        "actions": 1,
+        "read_bytes": sum(cost.read_bytes.values()),
+        "write_bytes": sum(cost.write_bytes.values()),
+        "egress_usd": round(cost.egress_usd * 1e9),
     }
-    for region, count in cost.read_bytes.items():
-        shares[f"region_read_bytes:{region}"] = _share(count, budget.region_read_bytes)
-    for region, count in cost.write_bytes.items():
-        shares[f"region_write_bytes:{region}"] = _share(count, budget.region_write_bytes)
-    return shares
+    taken |= {f"region_read_bytes:{region}": count for region, count in cost.read_bytes.items()}
+    return taken | {f"region_write_bytes:{region}": count for region, count in cost.write_bytes.items()}
 
 
-def _share(amount: float, limit: float) -> float:
-    if amount <= 0:
-        return 0.0
-    return amount / limit if limit > 0 else np.inf
+def _limit(name: str, budget: Budget) -> float:
+    if name == "egress_usd":
+        return float(round(budget.egress_usd * 1e9))
+    return float(getattr(budget, name.partition(":")[0]))
 
 
 def _problem(groups: Sequence[Sequence[Choice]], budget: Budget) -> _Problem:
-    rows = [spent(choice.cost, budget) for group in groups for choice in group]
-    names = sorted({name for row in rows for name in row})
-    weights = np.array([[row.get(name, 0.0) for name in names] for row in rows], np.float64).reshape(
-        len(rows), len(names)
-    )
+    taken = [amounts(choice.cost) for group in groups for choice in group]
+    names = sorted({name for row in taken for name in row})
+    table = np.array([[row.get(name, 0) for name in names] for row in taken], np.float64)
+    table = table.reshape(len(taken), len(names))
+    limits = np.array([_limit(name, budget) for name in names], np.float64)
     values = np.array([choice.value for group in groups for choice in group], np.float64)
+    values = np.where((table > limits).any(axis=1), -np.inf, values)
     start = np.concatenate(([0], np.cumsum([len(group) for group in groups]))).astype(np.int64)
-    values = np.where((weights > 1.0).any(axis=1), -np.inf, values) if len(names) else values
-    weights = np.where(np.isfinite(weights), weights, 2.0)
-    worst = np.zeros(len(names))
-    for group in range(len(groups)):
-        if start[group] < start[group + 1]:
-            worst += weights[start[group] : start[group + 1]].max(axis=0)
-    scarce = worst > 1.0
-    return _Problem(start, values, weights[:, scarce], np.ones(int(scarce.sum())))
+    owner = np.repeat(np.arange(len(groups)), np.diff(start))
+    worst = np.zeros((len(groups), len(names)))
+    np.maximum.at(worst, owner, np.where(np.isfinite(values)[:, None], table, 0.0))
+    scarce = worst.sum(axis=0) > limits
+    return _Problem(start, owner, values, table[:, scarce], limits[scarce])
 
 
-def _best_at(problem: _Problem, prices: Array) -> NDArray[np.int64]:
+def _best_at(problem: _Problem, reduced: Array) -> NDArray[np.int64]:
     """Per group the row of the greatest reduced value, or -1 if none is above zero."""
-    reduced = problem.values - problem.weights @ prices
     picks = np.full(problem.groups, -1, np.int64)
-    owner = np.repeat(np.arange(problem.groups), np.diff(problem.start))
-    order = np.lexsort((-np.arange(len(reduced)), reduced, owner))  # the last of each owner is its best, first row wins
-    last = np.flatnonzero(np.diff(np.append(owner[order], problem.groups)))
+    order = np.lexsort((-np.arange(len(reduced)), reduced, problem.owner))  # the last of a group is best, first wins
+    last = np.flatnonzero(np.diff(np.append(problem.owner[order], problem.groups)))
     best = order[last]
     good = reduced[best] > 0
-    picks[owner[best][good]] = best[good]
+    picks[problem.owner[best][good]] = best[good]
     return picks
 
 
-def _by_prices(problem: _Problem) -> Chosen:
-    prices = np.zeros(problem.limits.size)
-    best_picks, best_value, bound = np.full(problem.groups, -1, np.int64), 0.0, np.inf
-    step = float(np.where(np.isfinite(problem.values), problem.values, 0.0).sum()) or 1.0
+def _by_prices(problem: _Problem) -> tuple[Chosen, Array]:
+    """Subgradient descent on the prices; the best plan on the way, the lowest bound, and its prices."""
+    shares = problem.shares
+    prices = best_prices = np.zeros(problem.limits.size)
+    best, value, bound = np.full(problem.groups, -1, np.int64), 0.0, np.inf
     for turn in range(ROUNDS):
-        picks = _best_at(problem, prices)
+        reduced = problem.values - shares @ prices
+        picks = _best_at(problem, reduced)
         rows = picks[picks >= 0]
-        used = problem.weights[rows].sum(axis=0)
-        reduced = float((problem.values[rows] - problem.weights[rows] @ prices).sum()) if rows.size else 0.0
-        bound = min(bound, reduced + float(prices.sum()))
-        fitted = _fit(problem, picks, prices)
-        value = float(problem.values[fitted[fitted >= 0]].sum())
-        if value > best_value:
-            best_picks, best_value = fitted, value
-        if problem.limits.size == 0 or bound - best_value <= 1e-12 * max(1.0, bound):
-            break
-        excess = used - problem.limits
+        dual = float(reduced[rows].sum() + prices.sum())
+        if dual < bound:
+            bound, best_prices = dual, prices
+        fitted = _fit(problem, picks, shares @ (prices + 1e-9))
+        gained = float(problem.values[fitted[fitted >= 0]].sum())
+        if gained > value:
+            best, value = fitted, gained
+        excess = shares[rows].sum(axis=0) - 1.0
         norm = float(excess @ excess)
-        if norm == 0:
+        if bound - value <= 1e-12 * max(1.0, bound) or norm == 0:
             break
-        prices = np.maximum(0.0, prices + min(step, max(bound - best_value, 1e-12) * 1.2) / norm * excess * 0.97**turn)
-    return _chosen(problem, best_picks, best_value, bound)
+        prices = np.maximum(0.0, prices + 1.2 * 0.97**turn * (dual - value) / norm * excess)
+    return _chosen(problem, best, max(bound, value)), best_prices
 
 
-def _fit(problem: _Problem, picks: NDArray[np.int64], prices: Array) -> NDArray[np.int64]:
+def _fit(problem: _Problem, picks: NDArray[np.int64], paid: Array) -> NDArray[np.int64]:
     """Drop the worst picks until the budget holds, then add whatever still fits, best first."""
-    paid = prices + 1e-9
     result = picks.copy()
-    used = problem.weights[result[result >= 0]].sum(axis=0)
+    used = problem.amounts[result[result >= 0]].sum(axis=0)
+    ratio = problem.values / np.maximum(paid, 1e-12)
     if (used > problem.limits).any():
         taken = np.flatnonzero(result >= 0)
-        rows = result[taken]
-        ratio = problem.values[rows] / np.maximum(problem.weights[rows] @ paid, 1e-12)
-        for k in taken[np.argsort(ratio, kind="stable")]:
-            used -= problem.weights[result[k]]
-            result[k] = -1
+        for group in taken[np.argsort(ratio[result[taken]], kind="stable")]:
+            used = used - problem.amounts[result[group]]
+            result[group] = -1
             if (used <= problem.limits).all():
                 break
-    return _fill(problem, result, used, paid)
+    return _fill(problem, result, used, ratio)
 
 
-def _fill(problem: _Problem, result: NDArray[np.int64], used: Array, paid: Array) -> NDArray[np.int64]:
-    owner = np.repeat(np.arange(problem.groups), np.diff(problem.start))
-    open_rows = np.flatnonzero((result[owner] < 0) & (problem.values > 0))
-    ratio = problem.values[open_rows] / np.maximum(problem.weights[open_rows] @ paid, 1e-12)
-    for row in open_rows[np.argsort(-ratio, kind="stable")]:
-        if result[owner[row]] < 0 and (used + problem.weights[row] <= problem.limits).all():
-            result[owner[row]] = row
-            used = problem.weights[result[result >= 0]].sum(axis=0)
+def _fill(problem: _Problem, result: NDArray[np.int64], used: Array, ratio: Array) -> NDArray[np.int64]:
+    room = problem.limits - used
+    waiting = (result[problem.owner] < 0) & (problem.values > 0) & (problem.amounts <= room).all(axis=1)
+    rows = np.flatnonzero(waiting)
+    for row in rows[np.argsort(-ratio[rows], kind="stable")]:
+        if result[problem.owner[row]] < 0 and (problem.amounts[row] <= room).all():
+            result[problem.owner[row]] = row
+            room = room - problem.amounts[row]
     return result
 
 
-def _chosen(problem: _Problem, rows: NDArray[np.int64], value: float, bound: float) -> Chosen:
+def _chosen(problem: _Problem, rows: NDArray[np.int64], bound: float) -> Chosen:
     picks = tuple(int(row - problem.start[group]) if row >= 0 else -1 for group, row in enumerate(rows))
-    return Chosen(picks, value, max(bound, value))
+    return Chosen(picks, float(problem.values[rows[rows >= 0]].sum()), bound)
 
 
 class _Exact:
-    """Depth first over the groups, greatest value first; a branch that cannot beat the best is cut."""
+    """Depth first over the groups; a branch whose bound at the best prices cannot beat the best plan is cut."""
 
-    def __init__(self, problem: _Problem, start: Chosen) -> None:
+    def __init__(self, problem: _Problem, start: Chosen, prices: Array) -> None:
         self.problem = problem
-        self.best_value = start.value
+        self.found = start
+        self.value = start.value
         self.best: list[int] | None = None
         self.nodes = 0
-        tops = [max((problem.values[row] for row in problem.rows(g)), default=0.0) for g in range(problem.groups)]
+        self.per_unit = prices / np.maximum(problem.limits, 1.0)
+        reduced = problem.values - problem.amounts @ self.per_unit
+        tops = [max((0.0, *(float(reduced[row]) for row in problem.rows(g)))) for g in range(problem.groups)]
         self.order = sorted(range(problem.groups), key=lambda g: -tops[g])
-        sums = np.cumsum([max(0.0, float(tops[g])) for g in reversed(self.order)])[::-1]
-        self.rest = [*sums.tolist(), 0.0]
+        self.rest = [*np.cumsum([tops[g] for g in reversed(self.order)])[::-1].tolist(), 0.0]
 
-    def solve(self) -> Chosen | None:
-        """The best plan, or None when nothing beats the start or the tree is too large."""
-        self._visit(0, 0.0, np.zeros(self.problem.limits.size), [-1] * self.problem.groups)
-        if self.best is None or self.nodes > EXACT_NODES:
-            return None
-        return _chosen(self.problem, np.array(self.best, np.int64), self.best_value, self.best_value)
+    def solve(self) -> Chosen:
+        """The best plan; the start with its bound when the tree is too large to be searched."""
+        self._visit(0, 0.0, self.problem.limits.copy(), [-1] * self.problem.groups)
+        rows = self.best
+        bound = self.found.bound if self.nodes > EXACT_NODES else self.value
+        return replace(self.found, bound=bound) if rows is None else _chosen(self.problem, np.array(rows), bound)
 
-    def _visit(self, depth: int, value: float, used: Array, picks: list[int]) -> None:
+    def _visit(self, depth: int, value: float, room: Array, picks: list[int]) -> None:
         self.nodes += 1
-        if value > self.best_value + 1e-12:
-            self.best_value, self.best = value, picks.copy()
-        if depth == len(self.order) or self.nodes > EXACT_NODES or value + self.rest[depth] <= self.best_value + 1e-12:
+        if value > self.value + 1e-12:
+            self.value, self.best = value, picks.copy()
+        most = value + self.rest[depth] + float(room @ self.per_unit)
+        if depth == len(self.order) or self.nodes > EXACT_NODES or most <= self.value + 1e-12:
             return
-        group = self.order[depth]
-        for row in sorted(self.problem.rows(group), key=lambda k: -self.problem.values[k]):
-            after = used + self.problem.weights[row]
-            if self.problem.values[row] > 0 and (after <= self.problem.limits).all():
+        group, problem = self.order[depth], self.problem
+        for row in sorted(problem.rows(group), key=lambda k: -problem.values[k]):
+            if problem.values[row] > 0 and (problem.amounts[row] <= room).all():
                 picks[group] = row
-                self._visit(depth + 1, value + float(self.problem.values[row]), after, picks)
+                self._visit(depth + 1, value + float(problem.values[row]), room - problem.amounts[row], picks)
                 picks[group] = -1
-        self._visit(depth + 1, value, used, picks)
+        self._visit(depth + 1, value, room, picks)
