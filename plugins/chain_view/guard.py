@@ -7,7 +7,7 @@ from airflow.api_fastapi.auth.managers.models.resource_details import AccessView
 from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_view
 from fastapi import Depends
 
-ACTING_DAGS = ("disk_maintenance", "cache_warm")
+ACTING_DAGS = ("disk_maintenance", "cache_warm", "chain_inventory")
 
 # Every router of the app is made with these; tests walk all routes and try each without a session.
 MAY_SEE = [Depends(requires_access_view(AccessView.WEBSITE))]

@@ -40,7 +40,8 @@ class FolderSource:
         """The folder, as of when it was written."""
         if not self._folder.is_dir():
             return None
-        written = datetime.datetime.fromtimestamp(self._folder.stat().st_mtime, datetime.UTC)
+        moments = [file.stat().st_mtime for file in self._folder.glob("layers/*.parquet")]
+        written = datetime.datetime.fromtimestamp(max(moments, default=0.0), datetime.UTC)
         return Found(self._folder.name, written, None)
 
     def unpublished(self, fleet: Fleet, published: Found | None) -> Unpublished | None:  # noqa: ARG002

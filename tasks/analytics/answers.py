@@ -8,7 +8,8 @@ import dataclasses
 import hashlib
 import json
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import pyarrow.parquet as pq
 
 from tasks.analytics import duck, queries
 from tasks.analytics.queries import Page, Query
+from tasks.analytics.sqlfiles import Parameter
 
 FOLDER = "answers"
 
@@ -59,11 +61,18 @@ def page(
     limit: int = 100,
     offset: int = 0,
 ) -> Page:
-    """One page of the kept answer; see `queries.page`."""
-    file = answer(directory, query, parameters, defaults, limits)
-    with _open(file, limits) as connection:
+    """One page; see `queries.page`. Only answers without parameters of the caller's are kept: those are few."""
+    with _open(directory, query, parameters, defaults, limits) as source:
         return queries.page(
-            connection, _stored(query), sort=sort, descending=descending, search=search, limit=limit, offset=offset
+            source.connection,
+            source.query,
+            source.parameters,
+            defaults,
+            sort=sort,
+            descending=descending,
+            search=search,
+            limit=limit,
+            offset=offset,
         )
 
 
@@ -79,12 +88,33 @@ def select(
     search: str = "",
     limit: int = 1_000_000,
 ) -> pa.Table:
-    """The rows of the kept answer, sorted and searched as `page` does, as Arrow."""
-    file = answer(directory, query, parameters, defaults, limits)
-    with _open(file, limits) as connection:
+    """The rows, sorted and searched as `page` does, as Arrow."""
+    with _open(directory, query, parameters, defaults, limits) as source:
         return queries.select_arrow(
-            connection, _stored(query), sort=sort, descending=descending, search=search, limit=limit
+            source.connection,
+            source.query,
+            source.parameters,
+            defaults,
+            sort=sort,
+            descending=descending,
+            search=search,
+            limit=limit,
         )
+
+
+def find_row(
+    directory: Path, query: Query, defaults: Mapping[str, Any], limits: Limits, **wanted: str
+) -> dict[str, Any] | None:
+    """The first row of the kept answer with exactly these values in these columns, or None."""
+    where = " AND ".join(f'"{name}" = ${name}' for name in wanted)  # names come from code, values are bound
+    with _open(directory, query, {}, defaults, limits) as source:
+        exact = dataclasses.replace(
+            source.query,
+            sql=f"{source.query.sql} WHERE {where} LIMIT 1",
+            parameters=tuple(Parameter(name, "VARCHAR", None, name) for name in wanted),
+        )
+        rows = queries.run(source.connection, exact, wanted).dicts()
+    return rows[0] if rows else None
 
 
 def flat(table: pa.Table) -> pa.Table:
@@ -105,15 +135,28 @@ def prepare(directory: Path, names: Iterable[str], defaults: Mapping[str, Any], 
     return [answer(directory, queries.find(name), {}, defaults, limits) for name in names]
 
 
-def _stored(query: Query) -> Query:
-    return dataclasses.replace(query, sql="SELECT * FROM answer", parameters=())
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Source:
+    connection: duckdb.DuckDBPyConnection
+    query: Query
+    parameters: Mapping[str, Any]
 
 
-def _open(file: Path, limits: Limits) -> duckdb.DuckDBPyConnection:
-    connection = duckdb.connect(config={"threads": limits.threads, "memory_limit": limits.memory})
-    connection.execute("SET TimeZone='UTC'")
-    connection.read_parquet(str(file)).create_view("answer")
-    return connection
+@contextmanager
+def _open(
+    directory: Path, query: Query, parameters: Mapping[str, Any], defaults: Mapping[str, Any], limits: Limits
+) -> Iterator[_Source]:
+    """The kept answer as a query of its own, or the query itself where the caller has parameters."""
+    if parameters:
+        with duck.open_manifest(directory, memory_limit=limits.memory, threads=limits.threads) as connection:
+            yield _Source(connection, query, parameters)
+        return
+    file = answer(directory, query, {}, defaults, limits)
+    stored = dataclasses.replace(query, sql="SELECT * FROM answer", parameters=())
+    with duckdb.connect(config={"threads": limits.threads, "memory_limit": limits.memory}) as connection:
+        connection.execute("SET TimeZone='UTC'")
+        connection.read_parquet(str(file)).create_view("answer")
+        yield _Source(connection, stored, {})
 
 
 def _fingerprint(query: Query, bound: Mapping[str, Any]) -> str:

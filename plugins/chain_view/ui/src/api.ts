@@ -66,8 +66,8 @@ async function send(url: URL, init: RequestInit): Promise<any> {
   return parse(response);
 }
 
-export function own<T>(path: string, query: Record<string, unknown> = {}, signal?: AbortSignal): Promise<T> {
-  return send(ownUrl(path, query), { signal });
+export function own<T>(path: string, query: Record<string, unknown> = {}, signal?: AbortSignal, method = "GET"): Promise<T> {
+  return send(ownUrl(path, query), { signal, method });
 }
 
 export function airflow<T>(path: string, body?: unknown, signal?: AbortSignal): Promise<T> {

@@ -1,0 +1,3 @@
+export function SavingsChart() {
+  return null;
+}
