@@ -14,9 +14,12 @@ from tasks.errors import ChainwrightError
 VERBS: tuple[str, ...] = (
     "dev",
     "down",
+    "export",
     "head",
     "import_",
+    "inspect",
     "plan",
+    "scan",
     "status",
     "up",
 )

@@ -1,6 +1,7 @@
 """The metadata of a local qcow2 file, by the same reader as the inventory's."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -47,16 +48,23 @@ def inspect_file(path: Path | str, rules: NameRules | None = None, limits: Limit
 
 def _inspect(descriptor: int, rules: NameRules, limits: Limits | None) -> LayerMap:
     reader = Qcow2Reader(os.fstat(descriptor).st_size, rules, limits)
+    try:
+        return read_layer(reader, lambda wanted: _pread(descriptor, wanted))
+    except OSError as error:
+        return unreadable(reader, f"read error: {error.strerror}")
+
+
+def read_layer(reader: Qcow2Reader, read: Callable[[ByteRange], bytes]) -> LayerMap:
+    """Feed the reader from `read` to its end. Errors of `read` pass through."""
     parts: list[Extents] = []
     while reader.wants:
-        try:
-            parts += reader.feed([_pread(descriptor, wanted) for wanted in reader.wants])
-        except OSError as error:
-            detail = f"read error: {error.strerror}"
-            return LayerMap(
-                replace(reader.facts, status="refused", reason=why.UNREADABLE, detail=detail), extent.empty()
-            )
+        parts += reader.feed([read(wanted) for wanted in reader.wants])
     return LayerMap(reader.facts, extent.concat(parts) if reader.facts.status == "ok" else extent.empty())
+
+
+def unreadable(reader: Qcow2Reader, detail: str) -> LayerMap:
+    """The map of a layer whose bytes cannot be had."""
+    return LayerMap(replace(reader.facts, status="refused", reason=why.UNREADABLE, detail=detail), extent.empty())
 
 
 def _pread(descriptor: int, wanted: ByteRange) -> bytes:
