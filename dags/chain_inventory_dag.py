@@ -10,9 +10,11 @@ snapshot**. Unchanged layers, by key and ETag, are kept from the last snapshot, 
 | `scan_<region>` | in the region, one per piece | reads the metadata of new layers by ranged requests |
 | `reads_<region>` | in the region | rolls the regional cache's access log into the `reads` dataset |
 | `publish` | control region | joins everything, swings `manifests/current.json`, emits the asset |
+| `complete` | control region | fails the run if a region is missing or a task failed |
 
-**When it fails.** A region that cannot be listed completely fails its tasks, and nothing is published: readers keep the
-last snapshot, and nothing is ever deleted on an incomplete list. Clear the failed task when the region is back.
+**When it fails.** A region that cannot be listed completely fails its tasks; the other regions are published all the
+same, the failing one keeps its rows of the last snapshot and is marked as not complete (then nothing is retired), and
+the run ends as failed. Clear the failed task when the region is back, or wait for the next run.
 A layer that cannot be read is no failure: it is a row with status `refused` and its reason.
 
 **By hand.** Trigger it without parameters; two runs at once are kept apart by `max_active_runs`.
@@ -24,8 +26,20 @@ from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import TriggerRule, dag, task
+from airflow.sdk.exceptions import AirflowFailException
 
-from dags.defaults import DEFAULT_ARGS, MANIFEST, START_DATE, TAGS, DagRegion, control, fleet, regions, template_context
+from dags.defaults import (
+    DEFAULT_ARGS,
+    MANIFEST,
+    START_DATE,
+    TAGS,
+    DagRegion,
+    control,
+    failed_tasks,
+    fleet,
+    regions,
+    template_context,
+)
 
 
 @dag(
@@ -45,6 +59,7 @@ def chain_inventory() -> None:
     publish = _publish()(scans=[_scan(region).expand(shard=_shards(region)) for region in regions()])
     for region in regions():
         _reads(region) >> publish
+    complete(publish)
 
 
 def _shards(region: DagRegion) -> Any:
@@ -79,14 +94,24 @@ def _reads(region: DagRegion) -> Any:
 
 
 def _publish() -> Any:
-    @task(outlets=[MANIFEST], multiple_outputs=False, queue=control().queue, trigger_rule=TriggerRule.NONE_FAILED)
+    @task(outlets=[MANIFEST], multiple_outputs=False, queue=control().queue, trigger_rule=TriggerRule.ALL_DONE)
     def publish(scans: list[Any]) -> dict[str, Any]:
         from tasks.stages import inventory
 
-        flat = [scan for of_region in scans for scan in of_region]
+        flat = [scan for of_region in scans if of_region for scan in of_region if scan]
         return inventory.publish(fleet(), flat)
 
     return publish
+
+
+@task(queue=control().queue)
+def complete(published: dict[str, Any]) -> None:
+    """Names the regions that are missing from the snapshot, and the tasks that failed."""
+    print(published)  # noqa: T201 - the task's log
+    missing = [f"{name} ({state['note']})" for name, state in published["regions"].items() if not state["complete"]]
+    failed = failed_tasks()
+    if missing or failed:
+        raise AirflowFailException(f"not complete: {', '.join(missing) or 'no region'}; failed: {', '.join(failed)}")
 
 
 chain_inventory()

@@ -44,7 +44,7 @@ from dags.work import pick_task_ids, regional_work, report
     schedule=[MANIFEST],
     start_date=START_DATE,
     catchup=False,
-    max_active_runs=1,
+    max_active_runs=2,  # a run by hand does not wait behind a scheduled dry run
     max_active_tasks=64,
     dagrun_timeout=timedelta(hours=24),
     default_args=DEFAULT_ARGS,
@@ -87,8 +87,7 @@ def make_plan(params: dict[str, Any]) -> dict[str, Any]:
     from tasks.stages import plan
 
     made = plan.make_plan(fleet(), disks=tuple(params["disks"]))
-    items = [{"kind": "merge", "plan_id": made["plan_id"], **action} for action in made.pop("actions")]
-    return {**made, "items": items, "dry_run": params["dry_run"]}
+    return {**made, "items": made.pop("actions"), "dry_run": params["dry_run"]}
 
 
 @task(queue=control().queue)

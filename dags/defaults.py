@@ -84,6 +84,13 @@ def template_context() -> dict[str, Any]:
     return cast("dict[str, Any]", get_current_context())
 
 
+def failed_tasks() -> list[str]:
+    """Names of this run's tasks that failed: for a last task that runs in any case and would otherwise hide them."""
+    instance = template_context()["ti"]
+    states = instance.get_task_states(dag_id=instance.dag_id, run_ids=[instance.run_id])[instance.run_id]
+    return sorted(name for name, state in states.items() if state in ("failed", "upstream_failed"))
+
+
 def control() -> DagRegion:
     """The region that holds heads and manifests: what concerns the whole fleet runs there."""
     return regions()[0]

@@ -11,9 +11,7 @@ from typing import Any, NamedTuple
 from airflow.sdk import TriggerRule, task
 from airflow.sdk.exceptions import AirflowFailException
 
-from dags.defaults import MAX_MAPPED, DagRegion, control, fleet, regions, template_context
-
-_FAILED = ("failed", "upstream_failed")
+from dags.defaults import MAX_MAPPED, DagRegion, control, failed_tasks, fleet, regions, template_context
 
 
 class RegionalWork(NamedTuple):
@@ -89,15 +87,8 @@ def report(plan: dict[str, Any], results: list[Any]) -> dict[str, Any]:
         outcome = str(result.get("outcome", "done"))
         counts[outcome] = counts.get(outcome, 0) + 1
         print(f"{result['disk_id']:40} {result['region']:12} {outcome:12} {result.get('reason', '')}")  # noqa: T201
-    failed = _failed_tasks(template_context())
+    failed = failed_tasks()
     print(f"dry run: {plan['dry_run']}; planned: {len(plan['items'])}; outcomes: {counts}")  # noqa: T201
     if failed:
         raise AirflowFailException(f"{len(failed)} tasks failed: {', '.join(failed[:10])}; clear them to try again")
     return {"plan_id": plan.get("plan_id"), "dry_run": plan["dry_run"], "outcomes": counts}
-
-
-def _failed_tasks(context: Any) -> list[str]:
-    """Names of this run's tasks that failed (a report that runs in any case would otherwise hide them)."""
-    instance = context["ti"]
-    states = instance.get_task_states(dag_id=instance.dag_id, run_ids=[instance.run_id])[instance.run_id]
-    return sorted(name for name, state in states.items() if state in _FAILED)

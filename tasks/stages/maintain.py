@@ -31,8 +31,8 @@ def _plan_merge(fleet: Fleet, disk_id: str, engine: str) -> dict[str, Any]:
     from tasks.stages import plan
 
     made = plan.make_plan(fleet, disks=(disk_id,), engine=engine)
-    items = [{"kind": "merge", "plan_id": made["plan_id"], **action} for action in made["actions"]]
-    return {"plan_id": made["plan_id"], "items": items, "text": plan.explain_plan(fleet, made["plan_id"], disk_id)}
+    text = plan.explain_plan(fleet, made["plan_id"], disk_id)
+    return {"plan_id": made["plan_id"], "items": made["actions"], "text": text}
 
 
 def _plan_warm(fleet: Fleet, disk_id: str, region: str) -> dict[str, Any]:
