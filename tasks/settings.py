@@ -68,6 +68,7 @@ class Fleet(_Section):
     name: str = "fleet"
     control_region: str
     work_dir: str = "/var/tmp/chainwright"  # noqa: S108 - big, survives a reboot; private folders are made inside
+    work_bytes: int = 0  # how much all actions on one host may hold in work_dir together; 0: what the file system has
     regions: tuple[Region, ...]
     policy: Policy = Field(default_factory=Policy)
     schedule: Schedule = Field(default_factory=Schedule)
@@ -92,6 +93,11 @@ class Fleet(_Section):
             if region.name == name:
                 return region
         raise ConfigError(f"unknown region {name!r}: this fleet has {', '.join(r.name for r in self.regions)}")
+
+    def copies_between(self, source: str, target: str) -> bool:
+        """Can the target's store copy ranges of the source's objects itself? Only inside one service and account."""
+        left, right = self.region(source), self.region(target)
+        return (left.endpoint, left.access_key_env) == (right.endpoint, right.access_key_env)
 
     def egress_usd(self, source: str, reader: str, count_bytes: int) -> float:
         """Money for moving bytes from one region to another."""

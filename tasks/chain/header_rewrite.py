@@ -15,6 +15,7 @@ EXT_END = 0
 EXT_BACKING_FORMAT = 0xE2792ACA
 EXT_FEATURE_NAMES = 0x6803F857
 EXT_BITMAPS = 0x23852875
+_AUTOCLEAR_BITMAPS = 1
 _V2_HEADER_BYTES = 72
 _MAX_NAME_BYTES = 1023
 
@@ -39,6 +40,18 @@ def rewrite_backing(first_cluster: bytes, name: str | None, backing_format: str 
     if len(rebuilt) > len(first_cluster):
         raise Refused("header_full", f"{len(rebuilt)} bytes of header in a cluster of {len(first_cluster)}")
     return rebuilt.ljust(len(first_cluster), b"\0")
+
+
+def without_bitmaps(first_cluster: bytes) -> bytes:
+    """The first cluster of a layer whose persistent bitmaps are left behind (hazard 10: only where policy allows)."""
+    extensions = [(kind, body) for kind, body in read_extensions(first_cluster) if kind != EXT_BITMAPS]
+    header_bytes = _header_bytes(first_cluster)
+    header = bytearray(first_cluster[:header_bytes])
+    if header_bytes >= 104:
+        autoclear = struct.unpack_from(">Q", header, 88)[0] & ~_AUTOCLEAR_BITMAPS
+        struct.pack_into(">Q", header, 88, autoclear)
+    name, _ = read_backing(first_cluster)
+    return _assemble(bytes(header), extensions, (name or "").encode()).ljust(len(first_cluster), b"\0")
 
 
 def read_backing(first_cluster: bytes) -> tuple[str | None, str | None]:

@@ -4,9 +4,10 @@ The same object is the action's journal: written with `state=intent` before the 
 that an attempt may create, so that whatever a crash leaves behind has a name.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from tasks.plan.codec import action_from_json
 from tasks.plan.steps import Cost, MergeAction
 
 Outcome = Literal["published", "superseded", "lost", "refused", "failed"]
@@ -52,3 +53,26 @@ class Receipt:
     tools: dict[str, str] = field(default_factory=dict)  # qemu-img's and our own version
     finished_at: str = ""
     extra: dict[str, Any] = field(default_factory=dict)
+
+
+def receipt_to_json(receipt: Receipt) -> dict[str, Any]:
+    """JSON form; the inverse of `receipt_from_json`."""
+    return asdict(receipt)
+
+
+def receipt_from_json(raw: dict[str, Any]) -> Receipt:
+    """Raises KeyError or TypeError on fields that are missing or unknown."""
+    attempts = (
+        Attempt(item["attempt_id"], item["started_at"], tuple((r, k) for r, k in item["creates"]))
+        for item in raw["attempts"]
+    )
+    return Receipt(
+        **{
+            **raw,
+            "action": action_from_json(raw["action"]),
+            "attempts": tuple(attempts),
+            "new_layers": tuple(raw["new_layers"]),
+            "proof": Proof(**raw["proof"]) if raw["proof"] else None,
+            "actual": Cost(**raw["actual"]) if raw["actual"] else None,
+        }
+    )

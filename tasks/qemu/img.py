@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tasks.errors import Permanent
+from tasks.qemu import guard
 from tasks.qemu.accepted import AcceptedImage, Format
 from tasks.qemu.process import DEFAULT_LIMITS, Limits, Sandbox, run
 
@@ -67,28 +68,15 @@ def info(image: AcceptedImage, *, limits: Limits = DEFAULT_LIMITS) -> dict[str, 
 
 def check(image: AcceptedImage, *, limits: Limits = DEFAULT_LIMITS) -> CheckResult:
     """`check` of the image alone (it says nothing about the rest of a chain: hazard 20). Never repairs."""
-    argv = ["qemu-img", "check", "-q", "--output", "json", _alone(image)]
-    found = _json(run(argv, sandbox=_reading(image), limits=limits, ok=(0, 2, CHECK_LEAKS)).stdout)
-    return CheckResult(
-        corruptions=int(found.get("corruptions", 0)),
-        leaks=int(found.get("leaks", 0)),
-        check_errors=int(found.get("check-errors", 0)),
-        image_end=int(found.get("image-end-offset", 0)),
-    )
+    argv = ["qemu-img", "check", "--output", "json", _alone(image)]
+    return _check_result(run(argv, sandbox=_reading(image), limits=limits, ok=(0, 2, CHECK_LEAKS)).stdout)
 
 
-def check_export(socket: Path, export: str, *, limits: Limits = DEFAULT_LIMITS) -> CheckResult:
-    """`check` of a qcow2 image that an NBD server offers."""
-    name = _blockdev({"driver": "nbd", "server": {"type": "unix", "path": str(socket)}, "export": export})
-    argv = ["qemu-img", "check", "-q", "--output", "json", name]
-    sandbox = Sandbox(write=(socket.parent,))
-    found = _json(run(argv, sandbox=sandbox, limits=limits, ok=(0, 2, CHECK_LEAKS)).stdout)
-    return CheckResult(
-        int(found.get("corruptions", 0)),
-        int(found.get("leaks", 0)),
-        int(found.get("check-errors", 0)),
-        int(found.get("image-end-offset", 0)),
-    )
+def check_guarded(folder: Path, export: str, *, limits: Limits = DEFAULT_LIMITS) -> CheckResult:
+    """`check` of a guarded export alone."""
+    argv = ["qemu-img", "check", "--output", "json", _blockdev(guard.blockdev(export))]
+    sandbox = Sandbox(write=(folder,))
+    return _check_result(run(argv, sandbox=sandbox, limits=limits, cwd=folder, ok=(0, 2, CHECK_LEAKS)).stdout)
 
 
 def map_chain(image: AcceptedImage, *, limits: Limits = DEFAULT_LIMITS) -> list[dict[str, Any]]:
@@ -135,12 +123,32 @@ def rebase(
     run([*argv, target], sandbox=Sandbox(write=(image.path.parent,)), limits=limits, cwd=image.path.parent)
 
 
+def rebase_guarded(
+    folder: Path, top: str, base: str, base_format: Format = "qcow2", *, limits: Limits = DEFAULT_LIMITS
+) -> None:
+    """`rebase` of one guarded export over another of the same chain (tasks.qemu.guard); the headers name guard URLs."""
+    target = "driver=qcow2,file.driver=nbd,file.server.type=unix,detect-zeroes=on"
+    target += f",file.server.path={guard.SOCKET},file.export={top}"
+    argv = ["qemu-img", "rebase", "-q", "--image-opts", "-F", base_format, "-b", guard.url(base), target]
+    run(argv, sandbox=Sandbox(write=(folder,)), limits=limits, cwd=folder)
+
+
 def rebase_unsafe(
     image: AcceptedImage, base_name: str, base_format: Format = "qcow2", *, limits: Limits = DEFAULT_LIMITS
 ) -> None:
     """Rewrite the backing name only (hazard 3: the caller has proved that the new base is right)."""
     argv = ["qemu-img", "rebase", "-q", "-u", "-f", "qcow2", "-F", base_format, "-b", base_name, str(image.path)]
     run(argv, sandbox=Sandbox(write=(image.path.parent,)), limits=limits, cwd=image.path.parent)
+
+
+def _check_result(stdout: bytes) -> CheckResult:
+    found = _json(stdout)
+    return CheckResult(
+        corruptions=int(found.get("corruptions", 0)),
+        leaks=int(found.get("leaks", 0)),
+        check_errors=int(found.get("check-errors", 0)),
+        image_end=int(found.get("image-end-offset", 0)),
+    )
 
 
 def _alone(image: AcceptedImage) -> str:

@@ -1,0 +1,155 @@
+"""Send a result: parts that the store copies itself, parts that travel, one conditional completion, then read back.
+
+A part's bytes carry their MD5, so that the store refuses others; the ETag of each part is compared with it where the
+store answers with an MD5. After the completion the object's size is checked and its metadata is read again by our own
+reader: the map must be the one that was proved.
+"""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+
+from tasks.chain.layer import layer_file_name
+from tasks.chain.parts import SEND_BYTES
+from tasks.chain.qcow2_names import NameRules
+from tasks.errors import ChainwrightError, OutcomeUnknown, Permanent, PreconditionFailed
+from tasks.execute.job import Job
+from tasks.execute.replica import HeldFile, Replica, read_metadata
+from tasks.inventory.local import LayerMap
+from tasks.plan.steps import LayerRef
+from tasks.store import keys
+from tasks.store.base import CopySource, Part
+from tasks.store.upload import complete_upload
+
+PARALLEL_PARTS = 4
+_MD5_ETAG = re.compile(r'"?[0-9a-f]{32}"?')
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """A part whose bytes are in a local file."""
+
+    file: HeldFile
+    start: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A part that the store copies from a layer."""
+
+    source: LayerRef
+    start: int
+    length: int
+
+
+PartSource = Send | Copy
+
+
+@dataclass(frozen=True, slots=True)
+class Uploaded:
+    """The new object and the sum of what was sent for it (sha256 over the sent parts in order)."""
+
+    ref: LayerRef
+    sent_sha256: str
+
+
+def upload(job: Job, layer_id: str, parts: Sequence[PartSource]) -> Uploaded:
+    """Create the layer from its parts. PreconditionFailed if its key is taken or a source changed.
+
+    Nothing is left behind on failure, unless the process dies: then the journal names the key, and the next attempt
+    aborts the unfinished upload.
+    """
+    key = keys.layer(layer_id)
+    size = sum(part.length for part in parts)
+    digest = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, Send):
+            _add(digest, part)
+    only = parts[0] if len(parts) == 1 else None
+    if isinstance(only, Send) and only.length <= SEND_BYTES:
+        etag = _put_small(job, key, only)
+    else:
+        etag = _multipart(job, key, parts)
+    return Uploaded(LayerRef(layer_id, job.action.home_region, etag, size), digest.hexdigest())
+
+
+def verify_uploaded(job: Job, uploaded: Uploaded, expected: LayerMap) -> None:
+    """Read the object's size and metadata back; the map must equal the proved one. Permanent otherwise."""
+    ref = uploaded.ref
+    info = job.home.info(keys.layer(ref.layer_id))
+    if info.size != ref.size_bytes or info.etag != ref.etag:
+        raise Permanent(
+            f"layer {ref.layer_id}: uploaded {ref.size_bytes} bytes {ref.etag}, found {info.size} {info.etag}"
+        )
+    folder = job.folder / "readback"
+    folder.mkdir(exist_ok=True)
+    replica = Replica(ref, job.home, folder)
+    try:
+        found = read_metadata(replica, NameRules(own_name=layer_file_name(ref.layer_id)))
+    finally:
+        replica.close()
+    if found.facts != expected.facts or found.extents != expected.extents:
+        raise Permanent(f"layer {ref.layer_id}: the uploaded object's map is not the one that was proved")
+
+
+def _put_small(job: Job, key: str, part: Send) -> str:
+    body = part.file.read(part.start, part.length)
+    try:
+        etag = job.home.put_new(key, body)
+    except ChainwrightError as error:
+        if isinstance(error, PreconditionFailed):
+            raise
+        return _read_back(job, key, len(body), error)
+    return etag
+
+
+def _read_back(job: Job, key: str, size: int, error: ChainwrightError) -> str:
+    """A lost answer: an object of this size under a key that only this attempt knows is ours."""
+    try:
+        info = job.home.info(key)
+    except ChainwrightError:
+        raise error from None
+    if info.size != size:
+        raise PreconditionFailed(f"{key}: exists with {info.size} bytes, not {size}") from None
+    return info.etag
+
+
+def _multipart(job: Job, key: str, parts: Sequence[PartSource]) -> str:
+    store = job.home
+    upload_id = store.create_multipart(key)
+    try:
+        job.at("uploading")
+        with ThreadPoolExecutor(PARALLEL_PARTS) as pool:
+            try:
+                sent = list(pool.map(lambda n: _one(job, key, upload_id, n + 1, parts[n]), range(len(parts))))
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
+        return complete_upload(store, key, upload_id, sent)
+    except OutcomeUnknown:
+        raise
+    except BaseException:
+        with suppress(ChainwrightError):
+            store.abort_multipart(key, upload_id)
+        raise
+
+
+def _one(job: Job, key: str, upload_id: str, number: int, part: PartSource) -> Part:
+    if isinstance(part, Copy):
+        bucket = job.stores[part.source.region].bucket
+        source = CopySource(bucket, keys.layer(part.source.layer_id), part.start, part.length, part.source.etag)
+        return job.home.copy_part(key, upload_id, number, source)
+    body = part.file.read(part.start, part.length)
+    done = job.home.upload_part(key, upload_id, number, body)
+    wanted = hashlib.md5(body, usedforsecurity=False).hexdigest()
+    if _MD5_ETAG.fullmatch(done.etag) and done.etag.strip('"') != wanted:
+        raise Permanent(f"{key}: part {number} was stored as {done.etag}, sent as {wanted}")
+    return done
+
+
+def _add(digest: "hashlib._Hash", part: Send) -> None:
+    for at in range(part.start, part.start + part.length, SEND_BYTES):
+        digest.update(part.file.read(at, min(SEND_BYTES, part.start + part.length - at)))
