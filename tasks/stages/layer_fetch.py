@@ -1,0 +1,134 @@
+"""Bring whole layers into a work folder, so that a run which was cut short goes on where it stopped.
+
+Layout of `<work_dir>/export/<disk_id>/`:
+
+    lock                      held (flock) by the one export of this disk
+    parts/<key of version>    whole files; `.part` while they grow, always a prefix of the object
+    chain/<layer_id>.qcow2    hard links under the names that the headers use; made anew by every run
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from tasks.errors import Permanent, Refused
+from tasks.stages.remote_chain import RemoteLayer
+from tasks.store.base import ObjectStore
+from tasks.store.download import PIECE_BYTES, pieces
+from tasks.units import MIB
+
+FETCHES = 3  # of one layer, until its bytes can be believed
+_MD5_ETAG = re.compile(r'"?([0-9a-f]{32})"?')
+
+
+@contextlib.contextmanager
+def work_folder(work_dir: Path, disk_id: str) -> Iterator[Path]:
+    """The private folder of this disk's export, locked. Refused (`busy`) if another export of it runs.
+
+    Kept after a failure, removed after success.
+    """
+    folder = work_dir / "export" / disk_id
+    try:
+        (folder / "parts").mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = (folder / "lock").open("ab")
+    except OSError as error:
+        raise Permanent(f"work directory {work_dir}: {error.strerror or error}") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Refused("busy", f"another export of disk {disk_id} runs in {folder}") from None
+        yield folder
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def part_path(folder: Path, layer: RemoteLayer) -> Path:
+    """Where this version of the layer is kept."""
+    version = hashlib.sha256(f"{layer.stored.region} {layer.info.key} {layer.info.etag}".encode()).hexdigest()
+    return folder / "parts" / version[:32]
+
+
+def bytes_here(folder: Path, layer: RemoteLayer) -> int:
+    """How much of the layer is in the folder already."""
+    whole = part_path(folder, layer)
+    for path in (whole, whole.with_suffix(".part")):
+        with contextlib.suppress(FileNotFoundError):
+            return path.stat().st_size
+    return 0
+
+
+def drop_others(folder: Path, layers: list[RemoteLayer]) -> None:
+    """Remove what earlier exports left of layers that this chain has no longer."""
+    wanted = {part_path(folder, layer).name for layer in layers}
+    for path in (folder / "parts").iterdir():
+        if path.stem not in wanted:
+            path.unlink()
+
+
+def fetch_all(
+    folder: Path, layers: list[RemoteLayer], stores: Mapping[str, ObjectStore], progress: Callable[[int], None]
+) -> list[Path]:
+    """All layers as files of one folder, under the names in the headers; the paths in the order given."""
+    chain = folder / "chain"
+    shutil.rmtree(chain, ignore_errors=True)
+    try:
+        chain.mkdir(mode=0o700)
+        for layer in layers:
+            fetch(folder, layer, stores[layer.stored.region], progress)
+            (chain / layer.name).hardlink_to(part_path(folder, layer))
+    except OSError as error:
+        raise Permanent(f"work directory {folder}: {error.strerror or error}") from None
+    return [chain / layer.name for layer in layers]
+
+
+def fetch(folder: Path, layer: RemoteLayer, store: ObjectStore, progress: Callable[[int], None]) -> None:
+    """Complete the layer's file: what is there is kept, the rest fetched, the whole verified (see `_is_right`)."""
+    whole = part_path(folder, layer)
+    if whole.exists():
+        progress(layer.info.size)
+        return
+    part, seen = whole.with_suffix(".part"), set[str]()
+    for _ in range(FETCHES):
+        _complete(part, layer, store, progress)
+        if _is_right(part, layer, seen):
+            part.replace(whole)
+            return
+        part.unlink()
+        progress(-layer.info.size)
+    raise Permanent(f"layer {layer.name} from {layer.stored.region}: other bytes each time it was fetched")
+
+
+def _complete(part: Path, layer: RemoteLayer, store: ObjectStore, progress: Callable[[int], None]) -> None:
+    with part.open("ab") as file:
+        start = min(file.tell(), layer.info.size) // PIECE_BYTES * PIECE_BYTES
+        file.truncate(start)
+        progress(start)
+        for piece in pieces(store, layer.info.key, layer.info.size, layer.info.etag, start):
+            file.write(piece)
+            progress(len(piece))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _is_right(part: Path, layer: RemoteLayer, seen: set[str]) -> bool:
+    """Are these the object's bytes?
+
+    The id of an imported layer is the beginning of its SHA-256, the ETag of an object that was sent in one piece is its
+    MD5. An ETag of that form may also mean nothing (encryption by key): then two fetches that agree will do. All other
+    ETags cannot be compared; every range was already bound to the version and its length.
+    """
+    sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+    with part.open("rb") as file:
+        while piece := file.read(4 * MIB):
+            sha256.update(piece)
+            md5.update(piece)
+    match = _MD5_ETAG.fullmatch(layer.info.etag)
+    known = layer.stored.layer_id == sha256.hexdigest()[:32] or match is None or match.group(1) == md5.hexdigest()
+    agreed = sha256.hexdigest() in seen
+    seen.add(sha256.hexdigest())
+    return known or agreed

@@ -1,0 +1,181 @@
+"""Import and export on real chains, the real server and real crashes: content in is content out."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tasks.settings import Fleet
+from tasks.store import keys
+from tasks.store.base import ObjectStore
+from tasks.store.connect import control_store
+from tasks.store.heads import HeadStore
+from tasks.units import KIB, MIB
+from tests.support.chains import Chain, LayerSpec, build, guest_sha256
+from tests.support.cli import REPO, chainwright, write_fleet_toml
+
+pytestmark = [pytest.mark.s3, pytest.mark.qemu]
+
+MIXED = [
+    LayerSpec(size=8 * MIB, writes=(("write", 0, 3 * MIB, 1), ("write", 7 * MIB, MIB, 2))),
+    LayerSpec(size=6 * MIB, writes=(("zero", MIB, MIB, 0), ("compressed", 2 * MIB, 256 * KIB, 3))),
+    LayerSpec(size=12 * MIB, version=2, cluster_size=4 * KIB, writes=(("write", 5 * MIB + 512, 1536, 4),)),
+    LayerSpec(size=12 * MIB + 512, extended_l2=True, cluster_size=2 * MIB, writes=(("discard", 0, 64 * KIB, 0),)),
+    LayerSpec(size=12 * MIB + 512, compression="zstd", writes=(("compressed", 4 * MIB, 64 * KIB, 9),)),
+]
+
+
+@pytest.fixture
+def toml(fleet: Fleet, tmp_path: Path) -> Path:
+    return write_fleet_toml(fleet, tmp_path / "fleet.toml")
+
+
+def file_of(chain: Chain) -> str:
+    return chain.path(chain.tip).name
+
+
+def do_import(chain: Chain, disk: str, toml: Path, *more: str) -> dict[str, object]:
+    args = ("--disk", disk, "--tip", file_of(chain), "--region", "us-east", "--fleet", toml, "--json")
+    ran = chainwright("import", chain.folder, *args, *more)
+    assert ran.code == 0, ran.err
+    return ran.json
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
+
+
+def test_any_mix_of_layers_comes_back_unchanged(stores: dict[str, ObjectStore], toml: Path, tmp_path: Path) -> None:
+    chain = build(tmp_path / "in", MIXED)
+    before, expected = digests(chain.folder), guest_sha256(chain.path(chain.tip))
+    regions = [f"--layer-region={chain.path(chain.layers[n]).name}={r}" for n, r in ((0, "eu-west"), (3, "ap-south"))]
+    made = do_import(chain, "vm", toml, *regions)
+    assert made["created"] is True
+    assert [layer["region"] for layer in made["layers"]] == ["eu-west", "us-east", "us-east", "ap-south", "us-east"]
+    for layer in made["layers"]:
+        body, _ = stores[layer["region"]].get(keys.layer(layer["layer_id"]))
+        assert hashlib.sha256(body).hexdigest() == layer["sha256"]
+    for image_format in ("raw", "qcow2"):
+        out = tmp_path / f"out.{image_format}"
+        ran = chainwright("export", "vm", out, "--format", image_format, "--fleet", toml, "--json")
+        assert (ran.code, ran.json["guest_sha256"]) == (0, expected), ran.err
+        assert guest_sha256(out, image_format) == expected
+        info = json.loads(subprocess.check_output(["qemu-img", "info", "--output=json", "-f", image_format, out]))
+        assert info["virtual-size"] == 12 * MIB + 512
+        assert "backing-filename" not in info
+    assert digests(chain.folder) == before
+    assert not any(path.name.startswith(".") for path in tmp_path.iterdir())
+    assert not list((tmp_path / "work" / "export").iterdir())
+
+
+def test_fork_shares_its_base_and_repeating_is_a_no_op(
+    stores: dict[str, ObjectStore], toml: Path, tmp_path: Path
+) -> None:
+    spec = LayerSpec(size=4 * MIB, writes=(("write", 0, MIB, 7),))
+    left = build(tmp_path / "in", [spec, spec])
+    right = build(left.folder, [LayerSpec(size=4 * MIB, writes=(("write", MIB, MIB, 8),))], onto=left)
+    left_again = Chain(left.folder, left.layers)
+    first = do_import(left_again, "left", toml)
+    second = do_import(right, "right", toml)
+    assert [layer["reused"] for layer in second["layers"]] == [True, True, False]
+    assert [layer["layer_id"] for layer in second["layers"]][:2] == [layer["layer_id"] for layer in first["layers"]]
+    listed = [item for store in stores.values() for item in store.list(keys.LAYERS)]
+    assert len(listed) == 3
+    again = do_import(right, "right", toml)
+    assert (again["created"], again["uploaded_bytes"]) == (False, 0)
+    assert [item for store in stores.values() for item in store.list(keys.LAYERS)] == listed
+
+
+def test_layer_under_a_tombstone_is_not_built_upon(fleet: Fleet, toml: Path, tmp_path: Path) -> None:
+    """Its object may be deleted at any moment: the import takes another id, and the same one when it is repeated."""
+    chain = build(tmp_path / "in", [LayerSpec(size=MIB), LayerSpec(size=MIB)])
+    base = do_import(chain, "old", toml)["layers"][0]["layer_id"]
+    control_store(fleet).put_new(keys.tombstone(base), b"{}")
+    new = [layer["layer_id"] for layer in do_import(chain, "new", toml)["layers"]]
+    assert base not in new
+    again = do_import(chain, "new", toml)
+    assert ([layer["layer_id"] for layer in again["layers"]], again["created"]) == (new, False)
+
+
+def test_snapshot_head_of_an_interior_layer(fleet: Fleet, toml: Path, tmp_path: Path) -> None:
+    chain = build(tmp_path / "in", [LayerSpec(size=MIB)] * 3)
+    do_import(chain, "vm", toml)
+    do_import(Chain(chain.folder, chain.layers[:2]), "vm-nightly", toml, "--snapshot")
+    head = HeadStore(control_store(fleet)).read("vm-nightly").head
+    assert head.kind == "snapshot"
+    assert head.tip != HeadStore(control_store(fleet)).read("vm").head.tip
+
+
+def killed_at(argv: list[str], watch: Path | None, seconds: float) -> int:
+    """Run a verb in a group of its own, kill -9 the group after the time (or once `watch` has files); its exit code."""
+    code = "import sys; from tasks.cli.main import main; sys.exit(main())"
+    child = subprocess.Popen(
+        [sys.executable, "-c", code, *argv], cwd=REPO, start_new_session=True, stdout=-3, stderr=-3
+    )
+    deadline = time.monotonic() + 60
+    while watch is not None and not any(watch.rglob("parts/*")) and child.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    time.sleep(seconds)
+    if child.poll() is None:
+        os.killpg(child.pid, signal.SIGKILL)
+    return child.wait()
+
+
+def test_killed_import_is_continued(fleet: Fleet, stores: dict[str, ObjectStore], toml: Path, tmp_path: Path) -> None:
+    specs = [LayerSpec(size=64 * MIB, writes=(("write", n * MIB, 20 * MIB, n + 1),)) for n in range(6)]
+    chain = build(tmp_path / "in", specs)
+    expected = guest_sha256(chain.path(chain.tip))
+    argv = ["import", str(chain.folder), "--disk", "vm", "--tip", file_of(chain), "--region", "us-east"]
+    kills = 0
+    for seconds in (1.2, 1.6, 2.0, 2.4, 2.8):
+        kills += killed_at([*argv, "--fleet", str(toml)], None, seconds) == -signal.SIGKILL
+        heads = [head.disk_id for head, _ in HeadStore(control_store(fleet)).list()]
+        assert heads in ([], ["vm"])
+        for item in stores["us-east"].list(keys.LAYERS):  # what is visible is whole
+            body, _ = stores["us-east"].get(item.key)
+            assert keys.layer(hashlib.sha256(body).hexdigest()[:32]) == item.key
+    assert kills >= 2
+    do_import(chain, "vm", toml)
+    assert len(list(stores["us-east"].list(keys.LAYERS))) == 6
+    ran = chainwright("export", "vm", tmp_path / "out.raw", "--fleet", toml, "--json")
+    assert ran.json["guest_sha256"] == expected
+
+
+def test_killed_export_is_continued(toml: Path, tmp_path: Path) -> None:
+    specs = [LayerSpec(size=64 * MIB, writes=(("write", 0, 60 * MIB, n + 1),)) for n in range(4)]
+    chain = build(tmp_path / "in", specs)
+    do_import(chain, "vm", toml)
+    out = tmp_path / "out" / "disk.raw"
+    out.parent.mkdir()
+    work = tmp_path / "work"
+    killed = killed_at(["export", "vm", str(out), "--fleet", str(toml)], work, 0.15)
+    assert killed == -signal.SIGKILL
+    assert not out.exists()
+    ran = chainwright("export", "vm", out, "--fleet", toml, "--json")
+    assert ran.code == 0, ran.err
+    assert ran.json["resumed_bytes"] > 0
+    assert ran.json["resumed_bytes"] + ran.json["fetched_bytes"] == sum(
+        p.stat().st_size for p in chain.folder.iterdir()
+    )
+    assert (
+        hashlib.sha256(out.read_bytes()).hexdigest() == ran.json["guest_sha256"] == guest_sha256(chain.path(chain.tip))
+    )
+    assert [path.name for path in out.parent.iterdir()] == ["disk.raw"]
+
+
+def test_export_replaces_only_with_force(toml: Path, tmp_path: Path) -> None:
+    chain = build(tmp_path / "in", [LayerSpec(size=MIB, writes=(("write", 0, 4096, 5),))])
+    do_import(chain, "vm", toml)
+    out = tmp_path / "out.raw"
+    out.write_bytes(b"mine")
+    assert "output_exists" in chainwright("export", "vm", out, "--fleet", toml).line
+    assert out.read_bytes() == b"mine"
+    assert chainwright("export", "vm", out, "--force", "--fleet", toml).code == 0
+    assert out.stat().st_size == MIB
