@@ -201,10 +201,12 @@ def extensions_end(header: Header) -> int:
 def parse_extensions(block: bytes, header: Header) -> Extensions:
     """Walk the header extensions in the first cluster.
 
-    `block` holds at least the first cluster, or the whole object. Raises Refused: extension_overrun,
-    extension_invalid, data_file, encrypted.
+    `block` holds at least the first cluster, or the whole object. Raises Refused: backing_overrun,
+    extension_overrun, extension_invalid, data_file, encrypted.
     """
     end = extensions_end(header)
+    if end > header.cluster_size:
+        raise Refused(why.BACKING_OVERRUN, f"backing name at {end}, outside the header cluster")
     found = Extensions()
     offset = header.header_length
     # A short object reads as zeros beyond its end, and zeros are the end mark.

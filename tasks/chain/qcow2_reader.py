@@ -115,7 +115,7 @@ class Qcow2Reader:
         self._facts = _facts_of(header)
         extensions = self._check(block, header)
         usage = HostUsage(-(-self._object_bytes // header.cluster_size))
-        usage.own_range(0, 1, header.cluster_bits, "header")
+        _own_places(header, extensions, usage)
         tables = yield from self._read_tables(header, extensions)
         l1 = _checked_l1(tables[0], header, self._object_bytes)
         self._own_tables(header, extensions, tables, l1, usage)
@@ -164,15 +164,12 @@ class Qcow2Reader:
     def _own_tables(
         self, header: Header, extensions: Extensions, tables: list[bytes], l1: I64, usage: HostUsage
     ) -> None:
-        """Note the clusters of all metadata but the L2 entries; anything that overlaps is refused."""
+        """Note the clusters that the tables name; anything that overlaps is refused."""
         bits = header.cluster_bits
-        usage.own_range(header.l1_offset, header.l1_entries * ENTRY_BYTES, bits, "L1 table")
-        usage.own_range(header.reftable_offset, header.reftable_clusters << bits, bits, "refcount table")
         usage.own(_checked_refblocks(tables[1], header, self._object_bytes) >> bits, "refcount block")
         usage.own(l1[l1 != 0] >> bits, "L2 table")
         if extensions.bitmaps:
             found = qcow2_bitmaps.parse_directory(tables[2], extensions.bitmaps, header, self._object_bytes)
-            usage.own_range(extensions.bitmaps.directory_offset, len(tables[2]), bits, "bitmap directory")
             for table in found:
                 usage.own_range(table.offset, table.length, bits, "bitmap table")
 
@@ -212,6 +209,18 @@ class Qcow2Reader:
             self._held = empty()
         if len(joined):
             self._ready.append(joined)
+
+
+def _own_places(header: Header, extensions: Extensions, usage: HostUsage) -> None:
+    """Note the clusters that the header names."""
+    bits = header.cluster_bits
+    usage.own_range(0, 1, bits, "header")
+    usage.own_range(header.l1_offset, header.l1_entries * ENTRY_BYTES, bits, "L1 table")
+    usage.own_range(header.reftable_offset, header.reftable_clusters << bits, bits, "refcount table")
+    if extensions.bitmaps:
+        usage.own_range(
+            extensions.bitmaps.directory_offset, extensions.bitmaps.directory_size, bits, "bitmap directory"
+        )
 
 
 def _facts_of(header: Header) -> LayerFacts:
