@@ -18,6 +18,7 @@ VERBS: tuple[str, ...] = (
     "head",
     "import_",
     "inspect",
+    "maintain",
     "plan",
     "scan",
     "status",
