@@ -16,7 +16,7 @@ from typing import Any
 from tasks.cache.nbd.blocks import Layer
 from tasks.cache.nbd.reader import BlockReader, Options
 from tasks.errors import ChainwrightError, NotFound
-from tasks.units import MIB
+from tasks.units import KIB, MIB
 
 _EXPORT = re.compile(r"([0-9a-f]{32})(?:/([A-Za-z0-9][A-Za-z0-9._-]{0,199}))?")
 _ID = re.compile(r"[0-9a-f]{32}")
@@ -24,6 +24,7 @@ _REGION = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _HEADER = struct.Struct(">4sIQIIQIIQQI")  # up to refcount_table_clusters
 _MAX_TABLE = 4 * MIB  # a larger table is read when QEMU asks for it
 _PREFETCH_THREADS = 32
+_FIRST_BYTES = 256 * KIB  # header, refcount table and L1 of most layers: one request
 
 
 class Export:
@@ -94,7 +95,7 @@ class Exporter:
 def prefetch_metadata(reader: BlockReader, layer: Layer, disk: str) -> None:
     """Header, L1 and refcount table. The header is a tenant's: what it says only chooses what is fetched early."""
     size = reader.size(layer, disk)
-    head = bytearray(min(size, _HEADER.size))
+    head = bytearray(min(size, _FIRST_BYTES))
     reader.read_into(layer, 0, memoryview(head), disk=disk, keep=True)
     for start, length in metadata_ranges(bytes(head), size):
         reader.read_into(layer, start, memoryview(bytearray(length)), disk=disk, keep=True)

@@ -3,6 +3,7 @@
 import hashlib
 import random
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from tasks.cache.export import ChainLayer
 from tasks.store import keys
 from tests.support.cache_server import CacheServer
 from tests.support.chains import Chain, LayerSpec, build, guest_sha256, random_specs
+from tests.support.delay import delayed
 from tests.support.exporter import exporter, guest_bytes, opened_chain
 
 pytestmark = [pytest.mark.s3, pytest.mark.qemu]
@@ -80,3 +82,18 @@ def test_what_is_no_layer_is_refused_at_once(cache, export):
     with exporter(cache.url) as nbd:
         done = subprocess.run(["nbdinfo", nbd.uri(export)], capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 1
+
+
+def test_opening_a_long_chain_does_not_cost_round_trips_per_layer(cache, stores, tmp_path):
+    specs = [LayerSpec(size=1 << 30, writes=(("write", n * 65536, 4096, 1 + n),)) for n in range(30)]
+    chain = build(tmp_path / "long", specs)
+    layers = upload(chain, stores)
+    seconds = {}
+    with delayed(cache.site.listen, 0.05) as address:
+        for name, chains in {"serial": {}, "prefetched": {"d": layers}}.items():
+            with exporter(f"http://{address}", chains) as nbd:
+                started = time.monotonic()
+                with opened_chain(chain.layers, "d", nbd.socket):
+                    seconds[name] = time.monotonic() - started
+    assert seconds["serial"] > 30 * 0.05
+    assert seconds["prefetched"] < seconds["serial"] / 2
