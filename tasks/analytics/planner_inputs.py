@@ -28,7 +28,8 @@ _LAYER_COLUMNS = (
     "layer_id", "region", "etag", "size_bytes", "status", "reason", "layer_no", "version", "cluster_bits",
     "virtual_size", "incompatible_features", "compatible_features", "autoclear_features", "extended_l2",
     "compression_type", "refcount_bits", "l1_entries", "l2_tables", "metadata_bytes", "bitmaps", "snapshots",
-    "data_bytes", "zero_bytes", "compressed_bytes", "stored_bytes", "requests_per_day", "remote_bytes_per_day",
+    "data_bytes", "zero_bytes", "compressed_bytes", "stored_bytes", "extents",
+    "requests_per_day", "remote_bytes_per_day",
 )  # fmt: skip
 _TEXTS = {"layer_id", "region", "etag", "status", "reason", "compression_type"}
 
@@ -77,7 +78,13 @@ def prices_of(fleet: Fleet) -> Prices:
     return Prices(
         egress_usd_per_gb={region.name: dict(region.egress_usd_per_gb) for region in fleet.regions},
         storage_usd_per_gb_month={region.name: region.storage_usd_per_gb_month for region in fleet.regions},
+        services={region.name: _service(fleet, region.name) for region in fleet.regions},
     )
+
+
+def _service(fleet: Fleet, name: str) -> str:
+    """The first region whose objects this region's store can copy: the same for all regions of one service."""
+    return next(region.name for region in fleet.regions if fleet.copies_between(region.name, name))
 
 
 def extents_of(connection: duckdb.DuckDBPyConnection, layer_nos: Sequence[int]) -> dict[int, Extents]:

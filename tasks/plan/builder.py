@@ -2,22 +2,45 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from tasks.plan import reasons
 from tasks.plan.candidates import Candidate, propose, screen
 from tasks.plan.cost import total
 from tasks.plan.inputs import ChainInput, FleetInput, LayerInput
+from tasks.plan.policy import Budget
 from tasks.plan.runs import Span
 from tasks.plan.schedule import Choice, choose
 from tasks.plan.steps import MergeAction, Plan, Skip
 from tasks.units import human_bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Proposals:
+    """Per disk the runs that are worth it, best first; and why the other disks are left alone."""
+
+    groups: tuple[tuple[Candidate, ...], ...]
+    skips: tuple[Skip, ...]
+
+    def replaced(self, better: Mapping[tuple[int, int], Candidate]) -> "Proposals":
+        """With some candidates, by (disk, run), known better."""
+        groups = [list(group) for group in self.groups]
+        for (group, item), candidate in better.items():
+            groups[group][item] = candidate
+        return replace(self, groups=tuple(tuple(group) for group in groups))
+
+
 def build_plan(fleet: FleetInput) -> Plan:
     """The best merges under the policy's budgets, and for every other disk the reason why not."""
+    proposals = propose_all(fleet)
+    return assemble(fleet, proposals, select(proposals, fleet.policy.budget))
+
+
+def propose_all(fleet: FleetInput) -> Proposals:
+    """Look at every disk; walks `fleet.chains` once."""
     skips: list[Skip] = []
-    groups: list[list[Candidate]] = []
+    groups: list[tuple[Candidate, ...]] = []
     for head in fleet.heads:
         verdict = screen(head, fleet.policy, fleet.now, head.disk_id in fleet.requested)
         if isinstance(verdict, Skip):
@@ -25,31 +48,30 @@ def build_plan(fleet: FleetInput) -> Plan:
         else:
             skips.append(Skip(head.disk_id, "refused_layer", "the chain's layers could not be loaded"))
     for chain in fleet.chains:
-        found = _proposals(chain, fleet)
+        call = screen(chain.head, fleet.policy, fleet.now, chain.head.disk_id in fleet.requested)
+        found = call if isinstance(call, Skip) else propose(chain, fleet, call)
         if isinstance(found, Skip):
             skips.append(found)
         else:
-            groups.append(found)
-    actions = _within_budget(groups, fleet, skips)
-    return _plan(fleet, actions, skips)
+            groups.append(tuple(found))
+    return Proposals(tuple(groups), tuple(skips))
 
 
-def _proposals(chain: ChainInput, fleet: FleetInput) -> list[Candidate] | Skip:
-    call = screen(chain.head, fleet.policy, fleet.now, chain.head.disk_id in fleet.requested)
-    return call if isinstance(call, Skip) else propose(chain, fleet, call)
+def select(proposals: Proposals, budget: Budget) -> tuple[int, ...]:
+    """Per disk the index of the run to merge, or -1: the best set under the budget."""
+    return choose([[Choice(_worth(item), item.cost) for item in group] for group in proposals.groups], budget).picks
 
 
-def _within_budget(groups: list[list[Candidate]], fleet: FleetInput, skips: list[Skip]) -> list[MergeAction]:
-    choices = [[Choice(_worth(item), item.cost) for item in group] for group in groups]
-    chosen = choose(choices, fleet.policy.budget)
-    actions = []
-    for group, pick in zip(groups, chosen.picks, strict=True):
+def assemble(fleet: FleetInput, proposals: Proposals, picks: Sequence[int]) -> Plan:
+    """The plan of a selection."""
+    actions, skips = [], list(proposals.skips)
+    for group, pick in zip(proposals.groups, picks, strict=True):
         if pick < 0:
-            skips.append(_over_budget(group[0]))
+            skips.append(_left_out(group))
             continue
         actions.append(action_of(group[pick]))
         skips.extend(_later(group[pick], span) for span in group[pick].rest)
-    return actions
+    return _plan(fleet, actions, skips)
 
 
 def _worth(item: Candidate) -> float:
@@ -57,12 +79,14 @@ def _worth(item: Candidate) -> float:
     return item.value + 1e6 if item.reason == reasons.REQUESTED else item.value
 
 
-def _over_budget(best: Candidate) -> Skip:
+def _left_out(group: Sequence[Candidate]) -> Skip:
+    best = max(group, key=_worth)
     cost = best.cost
     moved = sum(cost.read_bytes.values()) + sum(cost.write_bytes.values())
     brings = f"its best merge brings {best.value:.4f} USD a month"
     detail = f"{brings}, moves {human_bytes(moved)}, egress {cost.egress_usd:.4f} USD"
-    return Skip(best.chain.head.disk_id, "over_budget", detail)
+    code = "over_budget" if _worth(best) > 0 else "not_worth_it"
+    return Skip(best.chain.head.disk_id, code, detail)
 
 
 def _later(chosen: Candidate, span: Span) -> Skip:

@@ -1,8 +1,8 @@
 """Which disks are worth a merge, and which runs: every verdict with its reason. Decides from values only."""
 
 import datetime
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,7 @@ class Candidate:
     cost: Cost
     benefit: Benefit
     value: float
+    exact: bool = False  # the cost is from the layers' extents
     rest: tuple[Span, ...] = ()  # other runs of the best set: for the next plan, as a head is swung once
 
 
@@ -139,6 +140,33 @@ def _allowed(chain: ChainInput, fleet: FleetInput, call: str) -> NDArray[np.bool
     return allowed
 
 
+def spent_usd(cost: Cost, policy: Policy) -> float:
+    """Everything that an action takes, in dollars."""
+    weights = policy.weights
+    through = sum(cost.read_bytes.values()) + sum(cost.write_bytes.values())
+    usd = cost.egress_usd + through / 1e9 * weights.worker_usd_per_gb + cost.requests * weights.request_usd
+    return usd + cost.seconds / 3600 * weights.worker_usd_per_hour + weights.action_usd
+
+
+def refined(candidate: Candidate, fleet: FleetInput, costs: Callable[[str], Cost]) -> Candidate:
+    """The same run with exact costs: engine, cost and value are decided again."""
+    parts = parts_of(candidate.chain, candidate.span)
+    verdict = choose_engine(parts, fleet.policy, fleet.prices, fleet.tools, costs)
+    assert verdict.engine is not None
+    assert verdict.cost is not None
+    value = candidate.value + spent_usd(candidate.cost, fleet.policy) - spent_usd(verdict.cost, fleet.policy)
+    benefit = replace(candidate.benefit, score=round(value, 6))
+    return replace(
+        candidate,
+        engine=verdict.engine,
+        verdict=verdict,
+        cost=verdict.cost,
+        benefit=benefit,
+        value=value,
+        exact=True,
+    )
+
+
 @dataclass(slots=True)
 class _Search:
     """Walks the ladder of best sets until each rung's first run has a safe engine."""
@@ -177,11 +205,9 @@ class _Search:
         return sorted(worth, key=lambda item: -item.value), None
 
     def _candidate(self, span: Span, verdict: Verdict, cost: Cost, engine: Engine, rest: tuple[Span, ...]) -> Candidate:
-        at, scores, weights = (span.top, span.bottom), self.scores, self.fleet.policy.weights
-        through = sum(cost.read_bytes.values()) + sum(cost.write_bytes.values())
-        spent = cost.egress_usd + through / 1e9 * weights.worker_usd_per_gb + cost.requests * weights.request_usd
-        spent += cost.seconds / 3600 * weights.worker_usd_per_hour + weights.action_usd
-        value = float(scores.benefit_usd[at]) - spent
+        at, scores = (span.top, span.bottom), self.scores
+        brings = float(scores.benefit_usd[at])
+        value = brings - spent_usd(cost, self.fleet.policy)
         benefit = Benefit(
             layers_removed=span.removed,
             freed_bytes=round(float(scores.freed[at])),
@@ -189,7 +215,7 @@ class _Search:
             first_read_seconds=round(float(scores.start_seconds[at]), 3),
             score=round(value, 6),
         )
-        return Candidate(self.chain, span, self.call, engine, verdict, cost, benefit, value, rest)
+        return Candidate(self.chain, span, self.call, engine, verdict, cost, benefit, value, rest=rest)
 
     def _nothing(self, refused: Verdict | None) -> Skip:
         disk = self.chain.head.disk_id

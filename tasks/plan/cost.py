@@ -7,13 +7,14 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from tasks.chain.parts import COPY_BYTES, MIN_PART_BYTES, SEND_BYTES
 from tasks.plan.inputs import ChainInput, LayerInput, Prices
+from tasks.plan.metadata import FIRST_READ_BYTES
 from tasks.plan.policy import Policy
 from tasks.plan.runs import Span
 from tasks.plan.steps import Cost
 from tasks.units import MIB
 
-MIN_PART_BYTES = 5 * MIB  # S3: every part of a multipart upload but the last
 WORKER_BYTES_PER_SECOND = 100e6  # one worker, store to work directory (seconds are an estimate, bytes are a promise)
 COPY_BYTES_PER_SECOND = 400e6
 PROOF_ROUND_TRIPS = 8  # head, lease, intent, publish, receipt and their read-backs
@@ -29,23 +30,23 @@ class Tally:
     requests: int = 0
     temp: int = 0
 
-    def fetch(self, region: str, count_bytes: int) -> None:
+    def fetch(self, region: str, count_bytes: int, requests: int | None = None) -> None:
         """Bytes through the worker."""
         if count_bytes > 0:
             self.read[region] += count_bytes
-            self.requests += 1 + count_bytes // (8 * MIB)
+            self.requests += 1 + count_bytes // (8 * MIB) if requests is None else requests
 
-    def send(self, region: str, count_bytes: int) -> None:
+    def send(self, region: str, count_bytes: int, requests: int | None = None) -> None:
         """Bytes from the worker to a store."""
         if count_bytes > 0:
             self.write[region] += count_bytes
-            self.requests += 1 + count_bytes // (64 * MIB)
+            self.requests += 1 + count_bytes // SEND_BYTES if requests is None else requests
 
-    def copied(self, region: str, count_bytes: int) -> None:
+    def copied(self, region: str, count_bytes: int, requests: int | None = None) -> None:
         """Bytes that the store copies itself."""
         if count_bytes > 0:
             self.copy[region] += count_bytes
-            self.requests += 1 + count_bytes // (512 * MIB)
+            self.requests += 1 + count_bytes // COPY_BYTES if requests is None else requests
 
     def cost(self, home: str, prices: Prices) -> Cost:
         """The sum, with money and time."""
@@ -94,17 +95,22 @@ def parts_of(chain: ChainInput, span: Span) -> Parts:
 
 
 def estimate(engine: str, parts: Parts, policy: Policy, prices: Prices) -> Cost:
-    """Predicted effort of one engine on one run."""
+    """Predicted effort of one engine on one run, by sums."""
     tally = Tally()
     if engine == "compose":
-        _compose(tally, parts, policy.max_garbage_share)
+        _compose(tally, parts, policy.max_garbage_share, prices)
     else:
-        _merge_into_top(tally, parts)
+        _merge_into_top(tally, parts, prices)
     if engine == "rebase":
         _compare(tally, parts)
     for layer in parts.above:
-        _new_header(tally, layer, parts.home)
+        _first_part(tally, layer, parts.home, prices, new_bytes=0)
     return tally.cost(parts.home, prices)
+
+
+def _opened(layer: LayerInput) -> int:
+    """Metadata of a layer as it is fetched: a first read of fixed size, then the tables."""
+    return min(layer.size_bytes, FIRST_READ_BYTES + layer.l2_tables * layer.cluster_size)
 
 
 def _inflated(layer: LayerInput, stored: int) -> int:
@@ -113,18 +119,27 @@ def _inflated(layer: LayerInput, stored: int) -> int:
     return round(stored * guest / layer.stored_bytes) if layer.stored_bytes else 0
 
 
-def _merge_into_top(tally: Tally, parts: Parts) -> None:
+def _merge_into_top(tally: Tally, parts: Parts, prices: Prices) -> None:
     """What stream and rebase share: the survivors travel, the top is copied by the store but for its first part."""
-    top = parts.run[0]
     new = 0
     for layer, survives in zip(parts.run[1:], parts.survivors[1:], strict=True):
-        tally.fetch(layer.region, survives + layer.metadata_bytes)
+        tally.fetch(layer.region, survives + _opened(layer))
+        tally.temp += survives + _opened(layer)
         new += _inflated(layer, survives)
-    first = min(top.size_bytes, MIN_PART_BYTES)
-    tally.fetch(top.region, min(top.size_bytes, first + top.metadata_bytes))
-    tally.send(parts.home, new + first)
-    tally.copied(top.region, top.size_bytes - first)
-    tally.temp += new + parts.moved + first
+    _first_part(tally, parts.run[0], parts.home, prices, new_bytes=new)
+    tally.temp += new
+
+
+def _first_part(tally: Tally, top: LayerInput, home: str, prices: Prices, new_bytes: int) -> None:
+    """A new object that equals an old one but for its first part and what is appended; it is read back."""
+    copied = max(0, top.size_bytes - MIN_PART_BYTES) if prices.copies(top.region, home) else 0
+    sent = top.size_bytes - copied
+    held = max(sent, _opened(top))
+    tally.fetch(top.region, held)
+    tally.send(home, sent + new_bytes)
+    tally.copied(top.region, copied)
+    tally.fetch(home, _opened(top))
+    tally.temp += held
 
 
 def _compare(tally: Tally, parts: Parts) -> None:
@@ -133,32 +148,26 @@ def _compare(tally: Tally, parts: Parts) -> None:
     for layer in parts.below:
         share = min(1.0, layer.allocated_bytes / size)
         compared = min(layer.stored_bytes, round(parts.moved * share))
-        tally.fetch(layer.region, layer.metadata_bytes + compared)
-        tally.temp += layer.metadata_bytes + compared
+        tally.fetch(layer.region, _opened(layer) + compared)
+        tally.temp += _opened(layer) + compared
 
 
-def _compose(tally: Tally, parts: Parts, garbage_share: float) -> None:
+def _compose(tally: Tally, parts: Parts, garbage_share: float, prices: Prices) -> None:
     """Dense layers are copied by the store; sparse or small ones are fetched and packed; metadata is written anew."""
-    metadata = 0
+    metadata = FIRST_READ_BYTES
     for layer, survives in zip(parts.run, parts.survivors, strict=True):
-        metadata += layer.metadata_bytes
+        metadata += layer.l2_tables * layer.cluster_size
         dense = survives >= (1 - garbage_share) * max(layer.stored_bytes, 1)
-        if dense and survives >= MIN_PART_BYTES:
+        opened = _opened(layer)
+        if dense and survives >= MIN_PART_BYTES and prices.copies(layer.region, parts.home):
             tally.copied(layer.region, layer.stored_bytes)
         else:
-            tally.fetch(layer.region, survives)
+            opened += survives
             tally.send(parts.home, survives)
-            tally.temp += survives
+        tally.fetch(layer.region, opened)
+        tally.temp += opened
     tally.send(parts.home, metadata)
-
-
-def _new_header(tally: Tally, layer: LayerInput, home: str) -> None:
-    """A layer above the run: its first part is sent with a new header, the store copies the rest."""
-    first = min(layer.size_bytes, MIN_PART_BYTES)
-    tally.fetch(layer.region, first)
-    tally.send(home, first)
-    tally.copied(layer.region, layer.size_bytes - first)
-    tally.temp += first
+    tally.fetch(parts.home, metadata)
 
 
 def total(costs: Iterable[Cost]) -> Cost:

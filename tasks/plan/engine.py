@@ -1,5 +1,6 @@
 """Which engine takes a run, why, and why not the others: decided from the manifest, before a byte moves."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from tasks.plan.cost import Parts, estimate
@@ -22,24 +23,30 @@ class Verdict:
     cost: Cost | None = None
 
 
-def choose_engine(parts: Parts, policy: Policy, prices: Prices, tools: Tools) -> Verdict:
-    """The safe engine of least cost; rebase where the talk's rule asks for it. Idle disks only."""
+def choose_engine(
+    parts: Parts, policy: Policy, prices: Prices, tools: Tools, costs: Callable[[str], Cost] | None = None
+) -> Verdict:
+    """The safe engine of least cost; rebase where the talk's rule asks for it. Idle disks only.
+
+    `costs` says what each engine would take, by default an estimate from the manifest's sums.
+    """
+    price = costs or (lambda engine: estimate(engine, parts, policy, prices))
     run = Run(parts.run, parts.below, policy, tools)
     refused = {engine: f"{found.code}: {found.text}" for engine, found in refusals(run).items()}
     refused["live"] = "offline: the disk is idle"
-    costs = {engine: estimate(engine, parts, policy, prices) for engine in ORDER if engine not in refused}
-    if not costs:
+    able = {engine: price(engine) for engine in ORDER if engine not in refused}
+    if not able:
         return Verdict(None, "", refused)
-    usd = {engine: _usd(cost, parts, policy, engine) for engine, cost in costs.items()}
+    usd = {engine: _usd(cost, parts, policy, engine) for engine, cost in able.items()}
     engine = min(usd, key=lambda name: (round(usd[name], 9), ORDER.index(name)))
-    reason = _cheapest(costs[engine], len(costs))
+    reason = _cheapest(able[engine], len(able))
     small = _small_parent(parts, policy)
-    if "rebase" in costs and small:
+    if "rebase" in able and small:
         engine, reason = "rebase", small
-    for other in costs:
+    for other in able:
         if other != engine:
-            refused[other] = _why_not(costs[other], costs[engine])
-    return Verdict(engine, reason, refused, costs[engine])
+            refused[other] = _why_not(able[other], able[engine])
+    return Verdict(engine, reason, refused, able[engine])
 
 
 def _small_parent(parts: Parts, policy: Policy) -> str | None:

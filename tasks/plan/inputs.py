@@ -42,6 +42,7 @@ class LayerInput:
     zero_bytes: int = 0  # guest bytes that an entry of this layer makes zero
     compressed_bytes: int = 0  # guest bytes stored compressed
     stored_bytes: int = 0  # host bytes of data and compressed clusters
+    extents: int = 0  # rows of the extents dataset
     requests_per_day: float = 0.0  # served by this layer to guests
     remote_bytes_per_day: float = 0.0  # fetched from this layer's region by other regions
 
@@ -124,6 +125,7 @@ class Prices:
         default_factory=dict
     )  # source -> reader -> USD per 10^9 bytes
     storage_usd_per_gb_month: dict[str, float] = field(default_factory=dict)
+    services: dict[str, str] = field(default_factory=dict)  # region -> store service and account
     local_rtt_seconds: float = 0.002
     remote_rtt_seconds: float = 0.080
 
@@ -136,6 +138,10 @@ class Prices:
     def storage_usd_per_month(self, region: str, count_bytes: float) -> float:
         """Money for keeping bytes a month."""
         return self.storage_usd_per_gb_month.get(region, 0.023) * count_bytes / 1e9
+
+    def copies(self, source: str, target: str) -> bool:
+        """Can the target's store copy ranges of the source's objects itself?"""
+        return source == target or self.services.get(source, "") == self.services.get(target, "")
 
     def rtt_seconds(self, source: str, reader: str) -> float:
         """One round trip between a reader and a store."""

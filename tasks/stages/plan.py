@@ -12,10 +12,12 @@ from typing import Any
 from tasks import clock
 from tasks.analytics.duck import open_manifest
 from tasks.analytics.planner_inputs import Request, fleet_input
+from tasks.analytics.planner_refine import exact_plan
 from tasks.chain.head import Head
 from tasks.errors import ConfigError, NotFound, Refused
+from tasks.execute.runner import ENGINES
 from tasks.inventory.manifest import current_snapshot, stage
-from tasks.plan.builder import build_plan
+from tasks.inventory.snapshot import Snapshot
 from tasks.plan.engine import ORDER
 from tasks.plan.explain import explain, through_worker
 from tasks.plan.inputs import Tools
@@ -60,10 +62,7 @@ def explain_plan(fleet: Fleet, plan_id: str, disk: str | None = None) -> str:
 def build(fleet: Fleet, options: Options = Options(), *, control: ObjectStore | None = None) -> Plan:
     """A plan of the current manifest, held against the heads as they are now. Stores nothing."""
     control = control or control_store(fleet)
-    snapshot = current_snapshot(control)
-    if snapshot is None:
-        raise NotFound(f"bucket {control.bucket}: no manifest yet; run `chainwright scan`")
-    folder = stage(control, snapshot, manifest_cache(fleet))
+    folder, snapshot = staged(fleet, control)
     policy = policy_of(fleet.policy, options)
     plan = plan_of_manifest(folder, fleet, snapshot.snapshot_id, policy, options)
     return recheck(plan, _heads_now(control, plan), policy, plan.created_at)
@@ -73,22 +72,32 @@ def plan_of_manifest(folder: Path, fleet: Fleet, snapshot_id: str, policy: Polic
     """A plan of a staged manifest alone."""
     request = Request(snapshot_id, clock.now().isoformat(), policy, options.disks, tools_of(options.engine))
     with open_manifest(folder) as connection:
-        return build_plan(fleet_input(connection, fleet, request))
+        return exact_plan(connection, fleet_input(connection, fleet, request))
 
 
-def manifest_cache(fleet: Fleet) -> Path:
-    """Where staged manifests are kept between runs."""
-    return Path(fleet.work_dir) / "manifests"
+def staged(fleet: Fleet, control: ObjectStore) -> tuple[Path, Snapshot]:
+    """The current manifest as a local folder, with its derived datasets. NotFound before the first scan."""
+    snapshot = current_snapshot(control)
+    if snapshot is None:
+        raise NotFound(f"bucket {control.bucket}: no manifest yet; run `chainwright scan`")
+    cache = Path(fleet.work_dir) / "manifests"
+    folder = stage(control, snapshot, cache)
+    from tasks.analytics.derive import derive, is_derived  # compiles its kernels: not for those who only load a plan
+
+    if not is_derived(folder):
+        previous = cache / "snapshots" / (snapshot.parent_id or "none")
+        derive(folder, previous if is_derived(previous) else None)
+    return folder, snapshot
 
 
 def tools_of(engine: str) -> Tools:
     """What the workers run; ConfigError for an engine that there is not."""
     version = tuple(int(part) for part in img.version().split(".") if part.isdigit())
     if engine == "auto":
-        return Tools(qemu=version)
+        return Tools(version, frozenset(ENGINES))
     if engine not in ORDER:
         raise ConfigError(f"unknown engine {engine!r}: auto, {', '.join(ORDER)}")
-    return Tools(qemu=version, engines=frozenset({engine}))
+    return Tools(version, frozenset({engine}) & frozenset(ENGINES))
 
 
 def policy_of(policy: Policy, options: Options) -> Policy:

@@ -1,0 +1,98 @@
+"""From estimates to predictions: chosen runs get the cost that their extents say, until every choice is exact.
+
+    choose by estimates -> read the extents of what was chosen -> choose again -> … -> nothing new is chosen
+
+A plan never exceeds its budget with the exact costs either, for the last choice is made with them.
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+import duckdb
+
+from tasks.analytics.planner_inputs import extents_of
+from tasks.chain.extent import Extents
+from tasks.plan.builder import Proposals, assemble, propose_all, select
+from tasks.plan.candidates import Candidate, refined
+from tasks.plan.inputs import FleetInput, LayerInput
+from tasks.plan.predict import Detail, Merge, predict
+from tasks.plan.steps import Plan
+
+log = logging.getLogger(__name__)
+
+BATCH_EXTENTS = 4_000_000  # held at once: 41 bytes each
+MAX_EXTENTS = 200_000_000  # read for one plan; beyond it the rest keeps its estimate
+MAX_TURNS = 30
+
+Place = tuple[int, int]  # disk and run, as indexes of the proposals
+
+
+def exact_plan(connection: duckdb.DuckDBPyConnection, fleet: FleetInput) -> Plan:
+    """The plan of `tasks.plan.builder.build_plan`, with the costs of everything chosen from the extents."""
+    proposals = propose_all(fleet)
+    budget, left = fleet.policy.budget, MAX_EXTENTS
+    for _ in range(MAX_TURNS):
+        picks = select(proposals, budget)
+        rough = [(disk, pick) for disk, pick in enumerate(picks) if pick >= 0]
+        rough = [place for place in rough if not _at(proposals, place).exact]
+        if not rough or left <= 0:
+            break
+        for batch in _batches(proposals, rough):
+            left -= sum(_extents(_at(proposals, place)) for place in batch)
+            proposals = proposals.replaced(_refine(connection, fleet, proposals, batch))
+    else:
+        picks = select(proposals, budget)
+    if left <= 0:
+        log.warning("plan of %s: more than %d extents; some costs are estimates", fleet.snapshot_id, MAX_EXTENTS)
+    return assemble(fleet, proposals, picks)
+
+
+def _at(proposals: Proposals, place: Place) -> Candidate:
+    return proposals.groups[place[0]][place[1]]
+
+
+def _extents(candidate: Candidate) -> int:
+    return sum(layer.extents for layer in candidate.chain.layers)
+
+
+def _batches(proposals: Proposals, rough: Sequence[Place]) -> Iterator[list[Place]]:
+    batch: list[Place] = []
+    size = 0
+    for place in rough:
+        more = _extents(_at(proposals, place))
+        if batch and size + more > BATCH_EXTENTS:
+            yield batch
+            batch, size = [], 0
+        batch.append(place)
+        size += more
+    if batch:
+        yield batch
+
+
+def _refine(
+    connection: duckdb.DuckDBPyConnection, fleet: FleetInput, proposals: Proposals, batch: Sequence[Place]
+) -> dict[Place, Candidate]:
+    wanted = {layer.layer_no for place in batch for layer in _at(proposals, place).chain.layers}
+    extents = extents_of(connection, sorted(wanted))
+    better = {}
+    for place in batch:
+        candidate = _at(proposals, place)
+        merge = merge_of(candidate, extents)
+        better[place] = refined(candidate, fleet, partial(predict, merge=merge, prices=fleet.prices))
+    return better
+
+
+def merge_of(candidate: Candidate, extents: dict[int, Extents]) -> Merge:
+    """The run with the extents of its layers."""
+
+    def details(layers: Sequence[LayerInput]) -> tuple[Detail, ...]:
+        return tuple(Detail(layer, extents[layer.layer_no]) for layer in layers)
+
+    layers, span = candidate.chain.layers, candidate.span
+    return Merge(
+        run=details(layers[span.top : span.bottom + 1]),
+        under=details(layers[span.bottom + 1 :]),
+        above=details(layers[: span.top]),
+        home=candidate.chain.head.home_region,
+    )
