@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.chain.layer import layer_file_name
+from tasks.chain.qcow2_layout import KNOWN_HEADER_BYTES, parse_header
 from tasks.chain.qcow2_names import NameRules
 from tasks.errors import NotFound, PreconditionFailed, Refused
 from tasks.execute.checkpoint import Checkpoint
@@ -111,3 +112,9 @@ def check_links(layers: Sequence[tuple[Replica, LocalLayer]], base: LayerRef | N
             )
         if facts.backing_file is not None and facts.backing_format != "qcow2":
             raise Refused("backing_format", f"layer {replica.ref.layer_id} declares {facts.backing_format!r}")
+
+
+def virtual_size_of(job: Job, ref: LayerRef) -> int:
+    """A layer's virtual size, from its header alone."""
+    block = job.stores[ref.region].get_range(keys.layer(ref.layer_id), 0, KNOWN_HEADER_BYTES, ref.etag)
+    return parse_header(block).virtual_size

@@ -32,7 +32,7 @@ from pathlib import Path
 
 from tasks.chain.head import Head
 from tasks.errors import ChainwrightError, OutcomeUnknown, PreconditionFailed, Refused
-from tasks.execute import leftovers, rebase
+from tasks.execute import leftovers, rebase, stream
 from tasks.execute.fullcheck import compare_views
 from tasks.execute.job import Job, check_inputs
 from tasks.execute.journal import Journal, ready_facts
@@ -48,7 +48,7 @@ from tasks.store.heads import HeadStore, HeadVersion
 
 log = logging.getLogger(__name__)
 
-ENGINES: dict[str, Callable[[Job], Result]] = {"rebase": rebase.merge}
+ENGINES: dict[str, Callable[[Job], Result]] = {"rebase": rebase.merge, "stream": stream.merge}
 _LOST_REASONS = {"disk_running", "head_moved"}  # the head went on since the plan was made
 
 

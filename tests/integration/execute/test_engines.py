@@ -1,10 +1,11 @@
-"""Engine rebase, end to end on a real store."""
+"""Every engine, end to end on a real store."""
 
 import random
 from pathlib import Path
 
 import pytest
 
+from tasks.plan.steps import Engine
 from tasks.settings import Fleet
 from tasks.stages.apply import apply_merge
 from tests.support.chains import LayerSpec, build, check, guest_sha256, random_specs
@@ -13,14 +14,18 @@ from tests.support.merges import Stores, disk_sha256, download_chain, layer_keys
 pytestmark = [pytest.mark.qemu, pytest.mark.s3]
 
 
+ENGINES = ("rebase", "stream")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(("top", "bottom"), [(0, 1), (0, 3), (1, 2), (2, 3)])
 def test_run_is_merged_and_the_disk_stays_the_same(
-    fleet: Fleet, stores: Stores, tmp_path: Path, top: int, bottom: int
+    fleet: Fleet, stores: Stores, tmp_path: Path, engine: Engine, top: int, bottom: int
 ) -> None:
     chain = build(tmp_path / "chain", random_specs(random.Random(7), 6, LayerSpec(16 << 20), writes=8))
     before = guest_sha256(chain.path(chain.tip))
     refs = publish_chain(fleet, stores, chain, "d1", ["us-east", "eu-west", "ap-south"])
-    receipt = apply_merge(fleet, merge_action(refs, "d1", "rebase", top, bottom), "t1")
+    receipt = apply_merge(fleet, merge_action(refs, "d1", engine, top, bottom), "t1")
     assert receipt.outcome == "published", receipt.reason
     assert receipt.proof is not None
     assert receipt.proof.sha256_before == receipt.proof.sha256_after
