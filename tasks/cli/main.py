@@ -12,6 +12,7 @@ from tasks.errors import ChainwrightError
 # One module per verb (or group of verbs); each has `register(app)`. They import their stage inside the verb's body,
 # so that `--help` is instant.
 VERBS: tuple[str, ...] = (
+    "demo",
     "dev",
     "down",
     "export",

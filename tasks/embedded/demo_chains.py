@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from tasks.chain.head import HeadKind
 from tasks.embedded.evolving import BLOCK, EvolvingDisk, fork, new_disk
 from tasks.units import KIB, MIB
 
@@ -33,7 +34,7 @@ class DemoDisk:
     layers: int
     region: str  # home
     lives_in: tuple[tuple[str, int], ...]
-    kind: str = "disk"
+    kind: HeadKind = "disk"
 
 
 DISKS = (

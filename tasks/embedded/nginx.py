@@ -21,12 +21,19 @@ _TEMPORARY = ("body", "proxy", "fastcgi", "uwsgi", "scgi")
 
 
 def start(state: StateDir, fleet: Fleet, region: Region, embedded: Embedded, wait_seconds: float = 20.0) -> None:
-    """Start the region's cache (no-op if it runs) and wait until it answers. Permanent if it does not."""
+    """Start the region's cache and wait until it answers. Permanent if it does not.
+
+    One that runs is left alone, unless fleet.toml has changed what it has to do: then it is started anew.
+    """
     running = daemon(state, region.name)
+    site = _site(state, region.name, embedded)
+    config, text = site.run_dir / "nginx.conf", render(fleet, region.name, site)
+    if running.process() is not None and not (config.exists() and config.read_text(encoding="utf-8") == text):
+        running.stop()
     if running.process() is None:
-        site = _site(state, region.name, embedded)
-        config = site.run_dir / "nginx.conf"
-        config.write_text(render(fleet, region.name, site), encoding="utf-8")
+        for socket in site.run_dir.glob("*.sock"):  # nginx refuses to bind what a killed one left
+            socket.unlink()
+        config.write_text(text, encoding="utf-8")
         argv = [nginx_program(), "-e", str(running.log_file), "-c", str(config), "-g", "daemon off;"]
         running.start(argv, env={**os.environ, ENV_MARKER: str(state.root)}, cwd=PROJECT)
     for attempt in until_up(wait_seconds):
@@ -76,8 +83,6 @@ def _site(state: StateDir, region: str, embedded: Embedded) -> CacheSite:
     cache_dir = state.caches / region
     for folder in (run_dir, cache_dir, *(run_dir / name for name in _TEMPORARY)):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for socket in run_dir.glob("*.sock"):  # nginx refuses to bind what a killed one left
-        socket.unlink()
     return CacheSite(
         listen=f"{HOST}:{embedded.cache_ports[region]}",
         cache_dir=cache_dir,

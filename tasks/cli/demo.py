@@ -1,0 +1,83 @@
+"""`chainwright demo`: the whole loop on one machine, with its proof."""
+
+import typing
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from tasks.cli.common import EXIT_FAILED, JsonOption, err, out, print_json
+from tasks.cli.up import StateOption
+from tasks.units import human_bytes, human_seconds
+
+if typing.TYPE_CHECKING:
+    from tasks.embedded.demo import DemoResult
+    from tasks.embedded.fleet import Login
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+
+    @app.command()
+    def demo(
+        state_dir: StateOption = None,
+        s3_port: Annotated[int | None, typer.Option(help="First of nine ports of the object store.")] = None,
+        cache_port: Annotated[int | None, typer.Option(help="First of the caches' ports, one per region.")] = None,
+        airflow_port: Annotated[int | None, typer.Option(help="Airflow's UI and API.")] = None,
+        json: JsonOption = False,
+    ) -> None:
+        """Start the fleet, import real chains, let Airflow shorten them, and prove that no disk changed."""
+        from tasks.embedded import fleet
+        from tasks.embedded.demo import Demo
+        from tasks.embedded.description import choose_ports
+        from tasks.embedded.state import state_dir as resolve
+        from tasks.settings import load_fleet
+
+        state = resolve(state_dir)
+        ports = choose_ports(s3=s3_port, cache=cache_port, airflow=airflow_port)
+        result = Demo(state, ports, lambda text: err.print(f"[dim]{text}[/dim]")).run()
+        login = fleet.login_of(state, load_fleet(state.fleet_file))
+        if json:
+            print_json({"result": result, "login": login})
+        else:
+            _print(result, login)
+        if not all(line.unchanged for line in result.lines):
+            raise typer.Exit(EXIT_FAILED)
+
+
+def _print(result: "DemoResult", login: "Login") -> None:
+    out.print()
+    out.print(_heads(result))
+    out.print(_actions(result))
+    for line in result.lines:
+        verdict = "unchanged" if line.unchanged else "[red]CHANGED[/red]"
+        out.print(f"{line.disk.disk_id:14} {verdict}  sha256 {line.after.sha256}")
+    out.print("(hash of: the local files before import; the store before; the store after; an export after)")
+    out.print()
+    out.print(f"Took {human_seconds(result.seconds)}. The fleet is up.")
+    out.print(f"Airflow: {login.url}  user {login.user}, password {login.password}")
+    for url in result.run_urls:
+        out.print(f"  run: {url}")
+    out.print("Next: chainwright status, chainwright plan, chainwright down. Run the demo again at any time.")
+
+
+def _heads(result: "DemoResult") -> Table:
+    table = Table("head", "kind", "region", "layers", "stored bytes", "cold read of the whole disk", box=None)
+    for line in result.lines:
+        table.add_row(
+            line.disk.disk_id,
+            line.disk.kind,
+            line.disk.region,
+            f"{line.before.layers} → {line.after.layers}",
+            f"{human_bytes(line.before.stored_bytes)} → {human_bytes(line.after.stored_bytes)}",
+            f"{line.before.cold_seconds:.2f} s → {line.after.cold_seconds:.2f} s",
+        )
+    return table
+
+
+def _actions(result: "DemoResult") -> Table:
+    table = Table("action on", "engine", "outcome", "layers", "through the worker", "task", box=None)
+    for line in result.actions:
+        layers, moved = f"{line.layers_before} → {line.layers_after}", human_bytes(line.moved_bytes)
+        table.add_row(line.disk_id, line.engine, line.outcome, layers, moved, f"{line.seconds:.1f} s")
+    return table
