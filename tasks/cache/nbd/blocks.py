@@ -13,6 +13,25 @@ BLOCK_BYTES = 64 * KIB
 BLOCKS_PER_SLICE = SLICE_BYTES // BLOCK_BYTES
 
 
+BOOT_SECONDS = 300  # reads of a start's first minutes are marked: they make the boot trace
+
+
+class Reader:
+    """On whose behalf the cache is asked: a disk, and when its virtual machine opened it (Unix seconds)."""
+
+    def __init__(self, disk: str = "", started: int | None = None) -> None:
+        self.disk = disk
+        self._started = started
+        self._until = clock.monotonic() + BOOT_SECONDS
+
+    def headers(self) -> str:
+        """For the cache's log."""
+        text = f"X-Chainwright-Disk: {self.disk}\r\n" if self.disk else ""
+        if self._started is not None and clock.monotonic() < self._until:
+            text += f"X-Chainwright-Start: {self._started}\r\n"
+        return text
+
+
 class Layer:
     """What is known of a layer. Size and ETag are learnt from the first answer if nobody said them before."""
 
@@ -30,7 +49,7 @@ class Layer:
     @property
     def cached_path(self) -> str:
         """The form that never asks a store."""
-        return f"/cached/layers/{self.layer_id}.qcow2"
+        return f"/cached{self.path}"
 
     def learn(self, total: int, etag: str) -> None:
         """Every answer must be of one and the same object. Permanent if it is another."""
@@ -45,11 +64,11 @@ class Layer:
 class Fetch:
     """Blocks `[first, end)` of one layer on their way; many readers may wait for it."""
 
-    def __init__(self, layer: Layer, first: int, end: int, disk: str, *, keep: bool = False) -> None:
+    def __init__(self, layer: Layer, first: int, end: int, reader: Reader, *, keep: bool = False) -> None:
         self.layer = layer
         self.first = first
         self.end = end
-        self.disk = disk
+        self.reader = reader
         self.keep = keep  # metadata of a chain: not evicted by data
         self.wanted = (first, end)
         self._blocks: dict[int, bytes] = {}

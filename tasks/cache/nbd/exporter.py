@@ -13,8 +13,9 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from tasks.cache.nbd.blocks import Layer
-from tasks.cache.nbd.reader import BlockReader, Options
+from tasks import clock
+from tasks.cache.nbd.blocks import Layer, Reader
+from tasks.cache.nbd.reader import NOBODY, BlockReader, Options
 from tasks.errors import ChainwrightError, NotFound
 from tasks.units import KIB, MIB
 
@@ -30,20 +31,21 @@ _FIRST_BYTES = 256 * KIB  # header, refcount table and L1 of most layers: one re
 class Export:
     """One open connection's layer."""
 
-    def __init__(self, layer: Layer, disk: str) -> None:
+    def __init__(self, layer: Layer, reader: Reader) -> None:
         self.layer = layer
-        self.disk = disk
+        self.reader = reader
 
 
 class Exporter:
     """Thread-safe. `chains` is a folder of `<disk_id>.json` chain files, or None."""
 
     def __init__(self, options: Options, chains: Path | None = None) -> None:
-        self.reader = BlockReader(options)
+        self.blocks = BlockReader(options)
         self._chains = chains
         self._lock = threading.Lock()
         self._layers: dict[str, Layer] = {}
         self._prefetched: set[str] = set()
+        self._readers: dict[str, tuple[Reader, int]] = {}  # by disk: who, and how many connections are open
 
     def open(self, name: str) -> Export:
         """`<layer_id>` or `<layer_id>/<disk_id>`. NotFound for any other name."""
@@ -51,13 +53,29 @@ class Exporter:
         if match is None:
             raise NotFound(f"export {name[:80]!r} is not <layer id> or <layer id>/<disk id>")
         layer_id, disk = match.group(1), match.group(2) or ""
+        reader = self._enter(disk) if disk else NOBODY
         if disk:
-            self._prefetch_chain(disk)
+            self._prefetch_chain(disk, reader)
         with self._lock:
             layer = self._layers.setdefault(layer_id, Layer(layer_id))
-        return Export(layer, disk)
+        return Export(layer, reader)
 
-    def _prefetch_chain(self, disk: str) -> None:
+    def close(self, export: Export) -> None:
+        """A connection ended. When a disk's last one ends, its next open is another start."""
+        disk = export.reader.disk
+        with self._lock:
+            if disk in self._readers:
+                reader, count = self._readers.pop(disk)
+                if count > 1:
+                    self._readers[disk] = (reader, count - 1)
+
+    def _enter(self, disk: str) -> Reader:
+        with self._lock:
+            reader, count = self._readers.get(disk) or (Reader(disk, int(clock.now().timestamp())), 0)
+            self._readers[disk] = (reader, count + 1)
+        return reader
+
+    def _prefetch_chain(self, disk: str, reader: Reader) -> None:
         """Once per disk and chain: a new tip is another chain."""
         layers = self._load_chain(disk)
         with self._lock:
@@ -67,7 +85,7 @@ class Exporter:
             self._prefetched.update(marks)
         work = iter(fresh)
         for _ in range(min(_PREFETCH_THREADS, len(fresh))):
-            threading.Thread(target=self._prefetch, args=(work, disk), name="prefetch", daemon=True).start()
+            threading.Thread(target=self._prefetch, args=(work, reader), name="prefetch", daemon=True).start()
 
     def _load_chain(self, disk: str) -> list[Layer]:
         if self._chains is None:
@@ -80,25 +98,25 @@ class Exporter:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise NotFound(f"chain file of disk {disk}: {error}") from None
 
-    def _prefetch(self, work: Any, disk: str) -> None:
+    def _prefetch(self, work: Any, reader: Reader) -> None:
         while True:
             with self._lock:
                 layer = next(work, None)
             if layer is None:
                 return
             try:
-                prefetch_metadata(self.reader, layer, disk)
+                prefetch_metadata(self.blocks, layer, reader)
             except ChainwrightError:
                 continue  # only a hint: QEMU's own read meets the same error and reports it
 
 
-def prefetch_metadata(reader: BlockReader, layer: Layer, disk: str) -> None:
+def prefetch_metadata(blocks: BlockReader, layer: Layer, reader: Reader) -> None:
     """Header, L1 and refcount table. The header is a tenant's: what it says only chooses what is fetched early."""
-    size = reader.size(layer, disk)
+    size = blocks.size(layer, reader)
     head = bytearray(min(size, _FIRST_BYTES))
-    reader.read_into(layer, 0, memoryview(head), disk=disk, keep=True)
+    blocks.read_into(layer, 0, memoryview(head), reader=reader, keep=True)
     for start, length in metadata_ranges(bytes(head), size):
-        reader.read_into(layer, start, memoryview(bytearray(length)), disk=disk, keep=True)
+        blocks.read_into(layer, start, memoryview(bytearray(length)), reader=reader, keep=True)
 
 
 def metadata_ranges(head: bytes, size: int) -> list[tuple[int, int]]:

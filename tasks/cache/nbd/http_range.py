@@ -81,9 +81,9 @@ class RangeConnection:
         self._busy = False
 
     def request(
-        self, path: str, first: int, last: int, *, disk: str = "", mode: str = "", deadline: float = float("inf")
+        self, path: str, first: int, last: int, *, headers: str = "", mode: str = "", deadline: float = float("inf")
     ) -> Reply:
-        """Ask for bytes `first` to `last`, both included; cut at the layer's end.
+        """Ask for bytes `first` to `last`, both included; cut at the layer's end. `headers` are whole lines.
 
         NotFound (404, 416), NotCached (412), BadAnswer, Transient (5xx, 429, connection), Permanent (other 4xx).
         """
@@ -91,13 +91,12 @@ class RangeConnection:
         if self._busy:  # a body that nobody finished
             self.close()
         asked = f"GET {self._prefix}{path} HTTP/1.1\r\nHost: {self.host}\r\nRange: bytes={first}-{last}\r\n"
-        asked += f"X-Chainwright-Client: {self._client}\r\n"
-        asked += f"X-Chainwright-Disk: {disk}\r\n" if disk else ""
+        asked += f"X-Chainwright-Client: {self._client}\r\n{headers}"
         asked += f"X-Chainwright-Cache: {mode}\r\n" if mode else ""
         where = f"{self.host}{path} {first}-{last}"
         try:
-            status, headers = self._exchange(f"{asked}\r\n".encode("ascii"))
-            return self._judge(status, headers, first, last, where)
+            status, answered = self._exchange(f"{asked}\r\n".encode("ascii"))
+            return self._judge(status, answered, first, last, where)
         except (OSError, ssl.SSLError) as error:
             self.close()
             raise Transient(f"{where}: {error or type(error).__name__}") from None

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-import nbdkit  # type: ignore[import-not-found]
+import nbdkit
 
 API_VERSION = 2
 
@@ -59,9 +59,14 @@ def open(readonly: bool) -> Any:  # noqa: A001, ARG001
     return _guarded(lambda: _exporter.open(nbdkit.export_name()))
 
 
+def close(handle: Any) -> None:
+    """A connection ended."""
+    _exporter.close(handle)
+
+
 def get_size(handle: Any) -> Any:
     """Bytes of the layer."""
-    return _guarded(lambda: _exporter.reader.size(handle.layer, handle.disk))
+    return _guarded(lambda: _exporter.blocks.size(handle.layer, handle.reader))
 
 
 def can_multi_conn(handle: Any) -> bool:  # noqa: ARG001
@@ -72,7 +77,7 @@ def can_multi_conn(handle: Any) -> bool:  # noqa: ARG001
 def pread(handle: Any, buf: Any, offset: int, flags: int) -> None:  # noqa: ARG001
     """One read of a guest."""
     view = memoryview(buf)
-    _guarded(lambda: _exporter.reader.read_into(handle.layer, offset, view, disk=handle.disk))
+    _guarded(lambda: _exporter.blocks.read_into(handle.layer, offset, view, reader=handle.reader))
 
 
 def _guarded(action: Callable[[], Any]) -> Any:

@@ -13,7 +13,7 @@ import random
 import threading
 
 from tasks import clock
-from tasks.cache.nbd.blocks import BLOCK_BYTES, BLOCKS_PER_SLICE, BlockStore, Fetch, Layer
+from tasks.cache.nbd.blocks import BLOCK_BYTES, BLOCKS_PER_SLICE, BlockStore, Fetch, Layer, Reader
 from tasks.cache.nbd.http_range import BadAnswer, NotCached, RangeConnection
 from tasks.errors import ChainwrightError, NotFound, Transient
 from tasks.units import MIB
@@ -23,6 +23,7 @@ _AFTER_BAD = {_CACHED: "refetch", "": "refetch", "refetch": "none", "none": "non
 _BAD_ANSWERS = 6  # then the error goes to the guest: the cache and the store both answer nonsense
 _READAHEAD_BLOCKS = 16
 _DEMAND, _PREFETCH = 0, 1
+NOBODY = Reader()
 
 
 class Options:
@@ -59,19 +60,21 @@ class BlockReader:
         self._workers: list[threading.Thread] = []
         self._idle = 0
 
-    def size(self, layer: Layer, disk: str = "") -> int:
+    def size(self, layer: Layer, reader: Reader = NOBODY) -> int:
         """Bytes of the layer; asks for its first block if nobody knows."""
         if layer.size is None:
-            self._collect(layer, 0, 1, disk, keep=True)
+            self._collect(layer, 0, 1, reader, keep=True)
         assert layer.size is not None
         return layer.size
 
-    def read_into(self, layer: Layer, offset: int, view: memoryview, *, disk: str = "", keep: bool = False) -> None:
+    def read_into(
+        self, layer: Layer, offset: int, view: memoryview, *, reader: Reader = NOBODY, keep: bool = False
+    ) -> None:
         """Fill the view with the layer's bytes from `offset`. Raises NotFound, Transient (out of time), Permanent."""
-        if offset + len(view) > self.size(layer, disk):
+        if offset + len(view) > self.size(layer, reader):
             raise NotFound(f"layer {layer.layer_id}: {offset}+{len(view)} is behind the end at {layer.size}")
         first, end = offset // BLOCK_BYTES, -(-(offset + len(view)) // BLOCK_BYTES)
-        blocks = self._collect(layer, first, end, disk, keep=keep)
+        blocks = self._collect(layer, first, end, reader, keep=keep)
         done = 0
         for number, block in zip(range(first, end), blocks):  # noqa: B905 - Python 3.9 has no strict
             skip = max(0, offset - number * BLOCK_BYTES)
@@ -79,15 +82,15 @@ class BlockReader:
             view[done : done + len(piece)] = piece
             done += len(piece)
 
-    def _collect(self, layer: Layer, first: int, end: int, disk: str, *, keep: bool) -> list[bytes]:
+    def _collect(self, layer: Layer, first: int, end: int, reader: Reader, *, keep: bool) -> list[bytes]:
         deadline = clock.monotonic() + self._options.deadline_seconds
-        claims = self._claim(layer, first, end, disk, keep=keep)
+        claims = self._claim(layer, first, end, reader, keep=keep)
         return [
             claim.wait(number, deadline) if isinstance(claim, Fetch) else claim
             for number, claim in zip(range(first, end), claims)  # noqa: B905
         ]
 
-    def _claim(self, layer: Layer, first: int, end: int, disk: str, *, keep: bool) -> list[bytes | Fetch]:
+    def _claim(self, layer: Layer, first: int, end: int, reader: Reader, *, keep: bool) -> list[bytes | Fetch]:
         """For each block: itself, or the fetch that will bring it (a new one where nobody had asked)."""
         claims: list[bytes | Fetch] = []
         new: list[Fetch] = []
@@ -96,7 +99,7 @@ class BlockReader:
                 key = (layer.layer_id, number)
                 claim = self._store.get(key) or self._pending.get(key)
                 if claim is None:
-                    claim = self._begin(layer, number, new, disk, keep=keep)
+                    claim = self._begin(layer, number, new, reader, keep=keep)
                 claims.append(claim)
             if new and not keep:
                 self._read_ahead(new[-1])
@@ -104,13 +107,13 @@ class BlockReader:
             self._submit(fetch)
         return claims
 
-    def _begin(self, layer: Layer, number: int, new: list[Fetch], disk: str, *, keep: bool) -> Fetch:
+    def _begin(self, layer: Layer, number: int, new: list[Fetch], reader: Reader, *, keep: bool) -> Fetch:
         """Extend the last new fetch by this block, or start another: a fetch never crosses a slice."""
         last = new[-1] if new else None
         if last is not None and last.end == number and number % BLOCKS_PER_SLICE:
             last.end += 1
         else:
-            last = Fetch(layer, number, number + 1, disk, keep=keep)
+            last = Fetch(layer, number, number + 1, reader, keep=keep)
             new.append(last)
         last.wanted = (last.first, last.end)
         self._pending[(layer.layer_id, number)] = last
@@ -210,9 +213,13 @@ class BlockReader:
         start = fetch.next_missing()
         span = (start * BLOCK_BYTES, fetch.end * BLOCK_BYTES - 1)
         if mode == _CACHED:
-            reply = connection.request(fetch.layer.cached_path, *span, disk=fetch.disk, deadline=deadline)
+            reply = connection.request(
+                fetch.layer.cached_path, *span, headers=fetch.reader.headers(), deadline=deadline
+            )
         else:
-            reply = connection.request(fetch.layer.path, *span, disk=fetch.disk, mode=mode, deadline=deadline)
+            reply = connection.request(
+                fetch.layer.path, *span, headers=fetch.reader.headers(), mode=mode, deadline=deadline
+            )
         fetch.layer.learn(reply.total, reply.etag)
         for number in range(start, -(-(reply.last + 1) // BLOCK_BYTES)):
             block = bytearray(min(BLOCK_BYTES, reply.remaining))

@@ -97,3 +97,11 @@ def test_opening_a_long_chain_does_not_cost_round_trips_per_layer(cache, stores,
                     seconds[name] = time.monotonic() - started
     assert seconds["serial"] > 30 * 0.05
     assert seconds["prefetched"] < seconds["serial"] / 2
+
+
+def test_the_first_minutes_of_a_start_are_marked(cache, chain, uploaded, tmp_path):
+    before = int(time.time())
+    with exporter(cache.url, {"d": uploaded}) as nbd:
+        guest_sha256_over_nbd(chain.layers, "d", nbd.socket, tmp_path / "out")
+    (start,) = {line["start"] for line in cache.log()}
+    assert before <= int(start) <= time.time()

@@ -1,0 +1,88 @@
+import json
+import struct
+
+import pytest
+
+from tasks.cache.nbd import exporter as module
+from tasks.cache.nbd.exporter import Exporter, metadata_ranges
+from tasks.cache.nbd.reader import Options
+from tasks.errors import NotFound
+
+LAYER = "a" * 32
+
+
+@pytest.fixture
+def exporter(tmp_path) -> Exporter:
+    return Exporter(Options("http://127.0.0.1:9"), tmp_path)
+
+
+def test_a_start_lasts_until_the_disks_last_connection_ends(exporter, monkeypatch):
+    first, second = exporter.open(f"{LAYER}/d"), exporter.open(f"{LAYER}/d")
+    assert first.reader is second.reader
+    exporter.close(first)
+    assert exporter.open(f"{LAYER}/d").reader is second.reader
+    exporter.close(second)
+    exporter.close(second)
+    assert exporter.open(f"{LAYER}/d").reader is not second.reader
+
+
+def test_the_start_is_named_only_in_its_first_minutes(exporter, monkeypatch):
+    reader = exporter.open(f"{LAYER}/d").reader
+    assert "X-Chainwright-Start: " in reader.headers()
+    monkeypatch.setattr(module.clock, "monotonic", lambda: reader._until + 1)
+    assert reader.headers() == "X-Chainwright-Disk: d\r\n"
+
+
+def test_a_plain_layer_id_reads_for_nobody(exporter):
+    assert exporter.open(LAYER).reader.headers() == ""
+
+
+@pytest.mark.parametrize(
+    "name", ["", "x", LAYER + "/", LAYER + "/..", LAYER + "/a/b", LAYER.upper(), LAYER + "\r\nX: y"]
+)
+def test_other_export_names_are_refused(exporter, name):
+    with pytest.raises(NotFound):
+        exporter.open(name)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        "not json",
+        "{}",
+        json.dumps({"layers": [{"layer_id": "../x"}]}),
+        json.dumps({"layers": [{"layer_id": LAYER, "region": "a/../b"}]}),
+        json.dumps({"layers": [{"layer_id": LAYER, "size": -1}]}),
+        json.dumps({"layers": [{"layer_id": LAYER, "etag": 5}]}),
+    ],
+)
+def test_a_broken_chain_file_is_named(exporter, tmp_path, record):
+    (tmp_path / "d.json").write_text(record)
+    with pytest.raises(NotFound, match="chain file of disk d"):
+        exporter.open(f"{LAYER}/d")
+
+
+def header(cluster_bits=16, l1_entries=10, l1_offset=196608, table_offset=65536, clusters=1, magic=b"QFI\xfb") -> bytes:
+    return struct.pack(
+        ">4sIQIIQIIQQI", magic, 3, 0, 0, cluster_bits, 1 << 30, 0, l1_entries, l1_offset, table_offset, clusters
+    )
+
+
+def test_the_tables_of_a_header_are_found():
+    assert metadata_ranges(header(), 1 << 20) == [(196608, 80), (65536, 65536)]
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"",
+        b"QFI",
+        header(magic=b"\0\0\0\0"),
+        header(cluster_bits=60),
+        header(l1_entries=1 << 31, clusters=1 << 31),
+        header(l1_offset=1 << 63, table_offset=1 << 63),
+        header(l1_offset=(1 << 20) - 79, clusters=0),
+    ],
+)
+def test_hostile_headers_choose_nothing_outside_the_object(head):
+    assert metadata_ranges(head, 1 << 20) == []
