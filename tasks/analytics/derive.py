@@ -1,0 +1,221 @@
+"""Compute the derived datasets of a manifest: `shadow_layers` and `steals`, exact over the whole forest.
+
+What an earlier analysis already knows is taken over: a layer's steals while its chain below is the same, its visible
+bytes while the layers above it up to the nearest heads are. So a new snapshot works the runs (fork-free, head-free
+stretches) that changed, with what their chains need below them, and nothing else.
+"""
+
+import contextlib
+import itertools
+import shutil
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from tasks.analytics.derived import DERIVED, SHADOW_LAYERS, STEALS
+from tasks.analytics.duck import open_manifest
+from tasks.analytics.shadow import graph
+from tasks.analytics.shadow.feed import Bucket, load_extents, make_buckets, parts
+from tasks.analytics.shadow.pairs import unpack
+from tasks.analytics.shadow.passes import work_trees
+from tasks.analytics.shadow.structure import Flags, Ints, Kept, Structure, load_structure, still_valid
+
+BUCKET_ROWS = 8_000_000  # extents worked at a time: about 60 bytes each
+_KINDS = ("data_bytes", "zero_bytes", "compressed_bytes", "compressed_stored_bytes")
+
+
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """What was done. `worked` layers had their extents read; the others were taken over or have none."""
+
+    layers: int
+    worked_layers: int
+    worked_extents: int
+    stale_layers: int
+    steals: int
+    buckets: int
+
+
+def is_derived(directory: Path) -> bool:
+    """Whether the derived datasets lie next to the manifest."""
+    return all((directory / name).is_dir() for name in DERIVED)
+
+
+def derive(
+    directory: Path,
+    previous: Path | None = None,
+    *,
+    memory_limit: str = "1GB",
+    threads: int = 2,
+    bucket_rows: int = BUCKET_ROWS,
+) -> Derived:
+    """Write the derived datasets into `directory`, next to the manifest; `previous` is an earlier one that has them.
+
+    May be called again, and by several processes at once: the first result stays. Raises NotFound if there is no
+    manifest, Permanent if it contradicts itself.
+    """
+    with tempfile.TemporaryDirectory(prefix=".derive-", dir=directory) as folder:
+        with open_manifest(directory, memory_limit=memory_limit, threads=threads) as connection:
+            done = _derive(connection, Path(folder), previous, threads, bucket_rows)
+        for name in DERIVED:
+            with contextlib.suppress(FileExistsError, OSError):
+                (Path(folder) / name).rename(directory / name)
+    return done
+
+
+def _derive(
+    connection: duckdb.DuckDBPyConnection, target: Path, previous: Path | None, threads: int, bucket_rows: int
+) -> Derived:
+    structure = load_structure(connection)
+    earlier = _earlier(previous)
+    kept = still_valid(structure, earlier)
+    reached = structure.reached
+    stale_visible = structure.live & ~kept.visible
+    stale_steals = structure.live & ~kept.steals
+    wanted = graph.needed(
+        structure.order, structure.parent, structure.is_head, structure.live, stale_visible, stale_steals
+    )
+    wanted |= reached & ~kept.allocated
+    sums = _taken_over(structure, kept, earlier, wanted)
+    buckets, pairs = 0, 0
+    with _steals_writer(target / "steals") as writer:
+        for bucket in make_buckets(structure, wanted, stale_visible, stale_steals, bucket_rows):
+            table = _work(connection, structure, bucket, sums, threads, bucket_rows)
+            writer.write_table(table)
+            buckets, pairs = buckets + 1, pairs + table.num_rows
+    pairs += _keep_steals(previous, structure.layer_no[kept.steals], target / "steals")
+    _write_layers(structure, sums, reached, target / "shadow_layers")
+    return Derived(
+        len(structure.layer_no),
+        int(wanted.sum()),
+        int(structure.extents[wanted].sum()),
+        int((stale_visible | stale_steals).sum()),
+        pairs,
+        buckets,
+    )
+
+
+@dataclass(slots=True)
+class _Sums:
+    """Bytes by layer and kind (DATA, ZERO, COMPRESSED, stored bytes of COMPRESSED)."""
+
+    allocated: Ints
+    visible: Ints
+
+
+def _earlier(previous: Path | None) -> dict[str, NDArray[np.generic]] | None:
+    if previous is None or not is_derived(previous):
+        return None
+    table = pq.read_table(previous / "shadow_layers", schema=SHADOW_LAYERS)
+    return {name: table[name].to_numpy() for name in table.column_names}
+
+
+def _taken_over(
+    structure: Structure, kept: Kept, earlier: dict[str, NDArray[np.generic]] | None, wanted: Flags
+) -> _Sums:
+    count = len(structure.layer_no)
+    sums = _Sums(np.zeros((count, len(_KINDS)), np.int64), np.zeros((count, len(_KINDS)), np.int64))
+    if earlier is None:
+        return sums
+    allocated, visible = kept.allocated & ~wanted, kept.visible
+    for k, name in enumerate(_KINDS):
+        sums.allocated[allocated, k] = earlier[name][kept.row[allocated]]
+        sums.visible[visible, k] = earlier[f"visible_{name}"][kept.row[visible]]
+    return sums
+
+
+def _work(
+    connection: duckdb.DuckDBPyConnection,
+    structure: Structure,
+    bucket: Bucket,
+    sums: _Sums,
+    threads: int,
+    bucket_rows: int,
+) -> pa.Table:
+    """One bucket: adds to the sums, returns its steals as rows of the dataset."""
+    allocated = np.zeros((len(bucket.members), len(_KINDS)), np.int64)
+    visible = np.zeros_like(allocated)
+    keys, values = [np.empty(0, np.uint64)], [np.empty(0, np.int64)]
+    for part in parts(connection, structure, bucket, bucket_rows):
+        extents = load_extents(connection, structure, part)
+        shares = _shares(part.trees.first, extents.first, threads)
+        with ThreadPoolExecutor(max_workers=threads) as pool:
+            jobs = [
+                pool.submit(work_trees, part.trees, low, high, part.layers, extents, allocated, visible)
+                for low, high in shares
+            ]
+            for job in jobs:
+                more_keys, more_values = job.result()
+                keys.append(more_keys)
+                values.append(more_values)
+        del extents
+    sums.allocated[bucket.members] = allocated
+    sums.visible[bucket.members] += visible  # zero but for the layers whose visible bytes were wanted
+    return _steal_rows(structure.layer_no[bucket.members], np.concatenate(keys), np.concatenate(values))
+
+
+def _shares(trees: NDArray[np.int32], first: Ints, threads: int) -> list[tuple[int, int]]:
+    """Stretches of trees with about the same number of extents, one per thread."""
+    before = first[trees]
+    cuts = np.searchsorted(before, before[-1] * np.arange(1, threads) / threads).tolist()
+    bounds = [0, *cuts, len(trees) - 1]
+    return [(low, high) for low, high in itertools.pairwise(bounds) if high > low]
+
+
+def _steal_rows(layer_no: Ints, keys: NDArray[np.uint64], values: Ints) -> pa.Table:
+    order = np.argsort(keys)
+    upper, lower, kind = unpack(keys[order])
+    fresh = np.ones(len(keys), bool)
+    fresh[1:] = (upper[1:] != upper[:-1]) | (lower[1:] != lower[:-1])
+    row = np.cumsum(fresh) - 1
+    wide = np.zeros((int(fresh.sum()), len(_KINDS)), np.int64)
+    np.add.at(wide, (row, kind), values[order])
+    upper_no, lower_no = layer_no[upper[fresh]], layer_no[lower[fresh]]
+    sort = np.lexsort((lower_no, upper_no))
+    columns = [upper_no[sort].astype(np.int32), lower_no[sort].astype(np.int32)]
+    return pa.table([*columns, *(wide[sort, k] for k in range(len(_KINDS)))], schema=STEALS)
+
+
+@contextlib.contextmanager
+def _steals_writer(folder: Path) -> Iterator[pq.ParquetWriter]:
+    folder.mkdir()
+    with pq.ParquetWriter(folder / "part-new.parquet", STEALS, compression="zstd") as writer:
+        yield writer
+
+
+def _keep_steals(previous: Path | None, uppers: Ints, folder: Path) -> int:
+    """Copy the earlier steals of layers whose chain below is the same; how many rows."""
+    if previous is None or len(uppers) == 0:
+        return 0
+    with open_manifest(previous) as connection:
+        connection.register("kept", pa.table({"upper_no": uppers.astype(np.int32)}))
+        reader = connection.sql("FROM steals SEMI JOIN kept USING (upper_no)").to_arrow_reader(500_000)
+        rows = 0
+        with pq.ParquetWriter(folder / "part-kept.parquet", STEALS, compression="zstd") as writer:
+            for batch in reader:
+                writer.write_batch(batch.cast(STEALS))
+                rows += batch.num_rows
+    return rows
+
+
+def _write_layers(structure: Structure, sums: _Sums, reached: Flags, folder: Path) -> None:
+    folder.mkdir()
+    columns = [structure.layer_no[reached].astype(np.int32), structure.live[reached], structure.exact[reached]]
+    columns += [sums.allocated[reached, k] for k in range(len(_KINDS))]
+    columns += [sums.visible[reached, k] for k in range(len(_KINDS))]
+    columns += [structure.path_key[reached], structure.cone_key[reached]]
+    pq.write_table(pa.table(columns, schema=SHADOW_LAYERS), folder / "part-0000.parquet", compression="zstd")
+
+
+def discard_derived(directory: Path) -> None:
+    """Remove the derived datasets, so that the next `derive` starts afresh."""
+    for name in DERIVED:
+        shutil.rmtree(directory / name, ignore_errors=True)

@@ -1,0 +1,73 @@
+"""The kernel against brute force, over random forests."""
+
+import tempfile
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tasks.analytics.derive import derive
+from tests.support import oracle
+from tests.support.forests import Forest, forests, write_manifest
+
+KINDS = ("data_bytes", "zero_bytes", "compressed_bytes", "compressed_stored_bytes")
+COMMON = {"deadline": None, "suppress_health_check": list(HealthCheck), "print_blob": True}
+
+
+def check(forest: Forest, order: list[int], files: int = 1, **options: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        directory = Path(folder)
+        write_manifest(forest, directory, order, files)
+        derive(directory, threads=1, **options)
+        compare(forest, order, directory)
+
+
+def compare(forest: Forest, order: list[int], directory: Path) -> None:
+    """Layer sums, and per head the sums that follow from the steal matrix."""
+    index = {number + forest.first_no: k for k, number in enumerate(order)}
+    layers = {index[row["layer_no"]]: row for row in pq.read_table(directory / "shadow_layers").to_pylist()}
+    seen, held, alive = oracle.visible(forest), oracle.allocated(forest), oracle.live(forest)
+    assert set(layers) == set(held)
+    for layer, row in layers.items():
+        assert row["live"] == (layer in alive), layer
+        assert [row[kind] for kind in KINDS] == held[layer], layer
+        assert [row[f"visible_{kind}"] for kind in KINDS] == list(seen.get(layer, [0, 0, 0, 0])), layer
+    steals = {
+        (index[row["upper_no"]], index[row["lower_no"]]): [row[kind] for kind in KINDS]
+        for row in pq.read_table(directory / "steals").to_pylist()
+    }
+    for tip in set(forest.heads):
+        shown = oracle.summed(forest, oracle.visible_bits(forest, tip))
+        chain = oracle.chain_of(forest, tip) or []
+        for k, layer in enumerate(chain):
+            left = list(held[layer])
+            for upper in chain[:k]:
+                left = [a - b for a, b in zip(left, steals.get((upper, layer), [0, 0, 0, 0]), strict=True)]
+            assert left == list(shown.get(layer, [0, 0, 0, 0])), (tip, layer)
+
+
+@st.composite
+def numbered(draw: st.DrawFn) -> tuple[Forest, list[int]]:
+    forest = draw(forests())
+    return forest, draw(st.permutations(range(len(forest.layers))))
+
+
+@settings(max_examples=250, **COMMON)
+@given(numbered(), st.integers(1, 3))
+def test_every_byte_agrees_with_brute_force(case: tuple[Forest, list[int]], files: int) -> None:
+    check(*case, files=files)
+
+
+@settings(max_examples=60, **COMMON)
+@given(numbered(), st.integers(1, 6))
+def test_small_buckets_and_split_trees_change_nothing(case: tuple[Forest, list[int]], rows: int) -> None:
+    check(*case, bucket_rows=rows)
+
+
+@pytest.mark.slow
+@settings(max_examples=4000, **COMMON)
+@given(numbered(), st.integers(1, 3))
+def test_thousands_of_forests_agree_with_brute_force(case: tuple[Forest, list[int]], files: int) -> None:
+    check(*case, files=files)
