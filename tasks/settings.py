@@ -29,6 +29,9 @@ class Region(_Section):
     s3_region: str = "us-east-1"  # the region name that requests are signed for
     cache_url: str = ""  # base URL of the regional cache; layers at <cache_url>/layers/<layer_id>.qcow2
     cache_log: str = ""  # path (or s3:// prefix) of the cache's JSON access log
+    cache_bytes: int = 0  # the cache's bound on disk: warming never fetches more; 0 = unknown, not looked at
+    store_log: str = ""  # s3://bucket/prefix of the store's own server access log: readers that pass the cache by
+    networks: tuple[str, ...] = ()  # addresses of this region's readers (10.1.0.0/16), to place those readers
     queue: str = ""  # Airflow queue; empty = the region's name
     access_key_env: str = "AWS_ACCESS_KEY_ID"  # variables that hold the credentials: never the credentials themselves
     secret_key_env: str = "AWS_SECRET_ACCESS_KEY"  # noqa: S105 - the name of a variable
@@ -45,6 +48,18 @@ class Schedule(_Section):
     maintenance_dry_run: bool = True
     warm_dry_run: bool = True
     retire_dry_run: bool = True
+
+
+class Warm(_Section):
+    """Limits of cache warming, per region and run. The caches' guests come first."""
+
+    concurrency: Annotated[int, Field(ge=1, le=256)] = 16  # slices on their way at once
+    bytes_per_second: Annotated[int, Field(ge=0)] = 0  # from other regions; 0 = as fast as `concurrency` allows
+    bytes_per_run: Annotated[int, Field(ge=0)] = 200 << 30
+    cache_share: Annotated[float, Field(gt=0, le=1)] = 0.8  # of `cache_bytes` that warming may fill
+    guest_latency_factor: Annotated[float, Field(ge=1)] = 1.2  # hits this much slower than before: back off
+    guest_misses_per_second: Annotated[float, Field(ge=0)] = 20.0  # guests wait for that many misses: pause
+    max_pause_seconds: Annotated[float, Field(ge=0)] = 600.0  # one pause; then the run ends and says so
 
 
 class Embedded(_Section):
@@ -72,6 +87,7 @@ class Fleet(_Section):
     regions: tuple[Region, ...]
     policy: Policy = Field(default_factory=Policy)
     schedule: Schedule = Field(default_factory=Schedule)
+    warm: Warm = Field(default_factory=Warm)
     embedded: Embedded | None = None
 
     @model_validator(mode="after")

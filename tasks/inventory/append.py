@@ -1,7 +1,7 @@
 """Datasets that others write: rows of the caches' logs are appended to the current snapshot."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,32 +33,74 @@ def append_dataset_files(control: ObjectStore, dataset: str, files: Sequence[Pat
     return replace_files(control, dataset, [], files)
 
 
+def append_under_cursor(
+    control: ObjectStore, files: Mapping[str, Sequence[Path]], name: str, before: str, after: str
+) -> Snapshot:
+    """Add files to several datasets and move the cursor `name` from `before` ("" = none) to `after`, in one step.
+
+    So rows that were made from a log up to `after` are added exactly once, whoever repeats the call or runs at the
+    same time: PreconditionFailed if the cursor is not at `before` (nothing was added). NotFound before the first scan.
+    """
+    for dataset in files:
+        if dataset not in APPENDABLE:
+            raise ConfigError(f"dataset {dataset!r} is not one of {', '.join(APPENDABLE)}")
+    for attempt in range(PUBLISH_ATTEMPTS):
+        pointer, last = _current(control)
+        if last.cursors.get(name, "") != before:
+            raise PreconditionFailed(f"cursor {name}: another run has read on meanwhile")
+        snapshot = replace(last, cursors={**last.cursors, name: after}, snapshot_id=manifest.new_snapshot_id())
+        with tempfile.TemporaryDirectory(prefix="chainwright-append-") as folder:
+            for dataset, paths in files.items():
+                grown = _appended(control, snapshot, dataset, [], paths, Path(folder), snapshot.snapshot_id)
+                snapshot = replace(grown, parent_id=last.snapshot_id)
+        if _published(control, snapshot, pointer, final=attempt == PUBLISH_ATTEMPTS - 1):
+            return snapshot
+    raise AssertionError
+
+
 def replace_files(control: ObjectStore, dataset: str, removed: Sequence[FileRef], files: Sequence[Path]) -> Snapshot:
     """Add files to a dataset and take others out of it, in one step. For roll-ups that are written anew.
 
     PreconditionFailed if one of `removed` is not in the dataset any more.
     """
     for attempt in range(PUBLISH_ATTEMPTS):
-        pointer = manifest.read_pointer(control)
-        if pointer.snapshot_id is None:
-            raise NotFound("no manifest yet: run the inventory first (`chainwright scan`)")
-        last = manifest.load_snapshot(control, pointer.snapshot_id)
+        pointer, last = _current(control)
         with tempfile.TemporaryDirectory(prefix="chainwright-append-") as folder:
-            snapshot = _appended(control, last, dataset, removed, files, Path(folder))
-        try:
-            manifest.publish_snapshot(control, snapshot, pointer)
+            snapshot = _appended(control, last, dataset, removed, files, Path(folder), manifest.new_snapshot_id())
+        if _published(control, snapshot, pointer, final=attempt == PUBLISH_ATTEMPTS - 1):
             return snapshot
-        except PreconditionFailed:
-            manifest.discard(control, manifest.own_keys(snapshot))
-            if attempt == PUBLISH_ATTEMPTS - 1:
-                raise
     raise AssertionError
 
 
+def _current(control: ObjectStore) -> tuple[manifest.Pointer, Snapshot]:
+    pointer = manifest.read_pointer(control)
+    if pointer.snapshot_id is None:
+        raise NotFound("no manifest yet: run the inventory first (`chainwright scan`)")
+    return pointer, manifest.load_snapshot(control, pointer.snapshot_id)
+
+
+def _published(control: ObjectStore, snapshot: Snapshot, over: manifest.Pointer, *, final: bool) -> bool:
+    """False: another was published first, and what was uploaded for this one is removed. Raises on the last try."""
+    try:
+        manifest.publish_snapshot(control, snapshot, over)
+    except PreconditionFailed:
+        manifest.discard(control, manifest.own_keys(snapshot))
+        if final:
+            raise
+        return False
+    return True
+
+
 def _appended(
-    control: ObjectStore, last: Snapshot, dataset: str, removed: Sequence[FileRef], files: Sequence[Path], folder: Path
+    control: ObjectStore,
+    last: Snapshot,
+    dataset: str,
+    removed: Sequence[FileRef],
+    files: Sequence[Path],
+    folder: Path,
+    snapshot_id: str,
 ) -> Snapshot:
-    space = Workspace(control, folder / "files", folder, manifest.new_snapshot_id())
+    space = Workspace(control, folder / "files", folder, snapshot_id)
     present = list(last.datasets.get(dataset, ()))
     for ref in removed:
         if ref not in present:

@@ -137,6 +137,7 @@ def _build(
         internal={"actions": _put_small(space, "actions-seen", seen, seen_refs)},
         summary=summarise(merged.layers, heads),
         scans=tuple(sorted({result["scan_id"] for result in results})),
+        cursors=last.cursors if last else {},
         rules=_rules(last, used, states),
     )
 
