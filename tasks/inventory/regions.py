@@ -5,9 +5,11 @@ from typing import Any
 
 from tasks.inventory.snapshot import RegionState, Snapshot
 
-# A listing that lost more than this of a region at once is not believed until the next one agrees (hazard 22). Must not
-# be below policy.safety.max_retired_share, or an allowed retirement would look like a fault.
+# A listing that lost more than this share of a region at once, and so many objects (or all of them), is not believed
+# until the next one agrees (hazard 22). Must not be below policy.safety.max_retired_share, or an allowed retirement
+# would look like a fault.
 MAX_LOST_SHARE = 0.2
+MIN_LOST = 50
 
 
 def region_states(
@@ -26,8 +28,9 @@ def _state(last: Snapshot | None, results: list[dict[str, Any]], region: str) ->
         return RegionState(before.objects, False, note, before.listed_at)
     objects = sum(result["objects"] for result in results)
     listed_at = min(result["listed_at"] for result in results)
-    shrunk = before.complete and objects < before.objects * (1 - MAX_LOST_SHARE)
-    if shrunk:
+    lost = before.objects - objects
+    sudden = lost > before.objects * MAX_LOST_SHARE and (lost >= MIN_LOST or not objects)
+    if before.complete and sudden:
         # Counted as seen: if the next listing has no more, it is believed.
         return RegionState(objects, False, f"listing_shrunk from {before.objects} to {objects}", listed_at)
     return RegionState(objects, True, "", listed_at)

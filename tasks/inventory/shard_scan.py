@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 LAYER_THREADS = 16  # layers that are read at once
 RANGE_THREADS = 32  # ranges of large layers that are fetched at once, all layers together
-_DIFF_COLUMNS = ("region", "key", "etag", "status", "reason", "version")
+_DIFF_COLUMNS = ("region", "key", "etag", "status", "reason", "version", "backing_format")
 
 
 def scan_shard(

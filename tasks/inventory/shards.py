@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tasks.chain.qcow2_names import FORMAT_RAW
 from tasks.errors import ConfigError
 from tasks.inventory.layer_scan import PASSING_REASONS, ScanRules
 from tasks.inventory.rows import MISSING, OK
@@ -110,10 +111,9 @@ def known_objects(layers: pa.Table, shard: Shard, made_with: str, rules: ScanRul
     now = fingerprint(rules)
     same_reader = made_with.split(":")[0] == now.split(":")[0]
     found = {}
-    for key, etag, status, reason, version in zip(
-        *(rows[name].to_pylist() for name in ("key", "etag", "status", "reason", "version")), strict=True
-    ):
-        by_policy = status != OK or not version  # refused or raw: the policy may have changed its mind
+    columns = ("key", "etag", "status", "reason", "version", "backing_format")
+    for key, etag, status, reason, version, backing in zip(*(rows[name].to_pylist() for name in columns), strict=True):
+        by_policy = status != OK or not version or backing == FORMAT_RAW  # the policy may have changed its mind
         keep = same_reader and reason not in PASSING_REASONS and (made_with == now or not by_policy)
         found[key] = (etag, keep)
     return found
