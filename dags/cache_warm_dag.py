@@ -26,13 +26,12 @@ from typing import Any
 
 from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable, Param, dag, task
 
-from dags.defaults import DEFAULT_ARGS, HEADS, START_DATE, TAGS, control, fleet
+from dags.defaults import DEFAULT_ARGS, HEADS, TAGS, control, fleet
 from dags.work import regional_work, report
 
 
 @dag(
     schedule=AssetOrTimeSchedule(timetable=CronTriggerTimetable(fleet().schedule.warm, timezone="UTC"), assets=[HEADS]),
-    start_date=START_DATE,
     catchup=False,
     max_active_runs=1,
     dagrun_timeout=timedelta(hours=12),

@@ -31,7 +31,6 @@ from airflow.sdk.exceptions import AirflowFailException
 from dags.defaults import (
     DEFAULT_ARGS,
     MANIFEST,
-    START_DATE,
     TAGS,
     DagRegion,
     control,
@@ -44,7 +43,6 @@ from dags.defaults import (
 
 @dag(
     schedule=fleet().schedule.inventory,
-    start_date=START_DATE,
     catchup=False,
     max_active_runs=1,
     dagrun_timeout=timedelta(hours=6),

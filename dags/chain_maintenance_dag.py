@@ -36,13 +36,12 @@ from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import Param, dag, task
 from airflow.sdk.exceptions import AirflowSkipException
 
-from dags.defaults import DEFAULT_ARGS, HEADS, MANIFEST, START_DATE, TAGS, control, fleet
+from dags.defaults import DEFAULT_ARGS, HEADS, MANIFEST, TAGS, control, fleet
 from dags.work import pick_task_ids, regional_work, report
 
 
 @dag(
     schedule=[MANIFEST],
-    start_date=START_DATE,
     catchup=False,
     max_active_runs=2,  # a run by hand does not wait behind a scheduled dry run
     max_active_tasks=64,

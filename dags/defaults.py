@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
-import pendulum
 from airflow.sdk import Asset, ExceptionRetryPolicy, RetryAction, RetryRule, get_current_context
 
 from tasks.settings import load_fleet
@@ -17,7 +16,6 @@ from tasks.settings import load_fleet
 if TYPE_CHECKING:
     from tasks.settings import Fleet
 
-START_DATE = pendulum.datetime(2026, 1, 1, tz="UTC")
 TAGS = ["chainwright"]
 MANIFEST = Asset(name="chainwright_manifest", uri="chainwright://manifest")  # a new snapshot of the inventory
 HEADS = Asset(name="chainwright_heads", uri="chainwright://heads")  # maintenance has published new tips

@@ -24,13 +24,12 @@ from typing import Any
 
 from airflow.sdk import Param, dag, task
 
-from dags.defaults import DEFAULT_ARGS, START_DATE, TAGS, control, fleet
+from dags.defaults import DEFAULT_ARGS, TAGS, control, fleet
 from dags.work import regional_work, report
 
 
 @dag(
     schedule=None,
-    start_date=START_DATE,
     catchup=False,
     max_active_runs=8,
     dagrun_timeout=timedelta(hours=24),

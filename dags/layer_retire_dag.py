@@ -30,12 +30,11 @@ from typing import Any
 from airflow.sdk import Param, dag, task
 from airflow.sdk.exceptions import AirflowFailException
 
-from dags.defaults import DEFAULT_ARGS, START_DATE, TAGS, control, fleet
+from dags.defaults import DEFAULT_ARGS, TAGS, control, fleet
 
 
 @dag(
     schedule=fleet().schedule.retire,
-    start_date=START_DATE,
     catchup=False,
     max_active_runs=1,
     dagrun_timeout=timedelta(hours=12),

@@ -1,20 +1,27 @@
 """Airflow's REST API, the few calls that `up`, `demo` and the tests make."""
 
+import contextlib
 import json
+import secrets
 from collections.abc import Mapping
 from typing import Any
 
 import urllib3
 
 from tasks import clock
-from tasks.errors import NotFound, Permanent, Transient
+from tasks.errors import NotFound, Permanent, PreconditionFailed, Transient
+from tasks.retry import store_call
 
 FINISHED = frozenset({"success", "failed"})
+_PROBLEMS = {404: NotFound, 409: PreconditionFailed}
 _TOKEN_SECONDS = 3600.0  # Airflow's last a day
 
 
 class AirflowApi:
-    """One signed-in user. Transient: no answer or 5xx; NotFound: 404; Permanent: any other refusal, with its text."""
+    """One signed-in user. Every call is one that may be repeated, and is, while there is no answer or a 5xx.
+
+    Transient: that went on too long; NotFound: 404; PreconditionFailed: 409; Permanent: any other refusal, in its words.
+    """
 
     def __init__(self, url: str, user: str, password: str) -> None:
         self.url = url
@@ -25,7 +32,9 @@ class AirflowApi:
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
         """One request below /api/v2; the parsed answer (None when empty)."""
-        return self._send(method, f"/api/v2{path}", body, {"Authorization": f"Bearer {self._bearer()}"})
+        return store_call()(
+            lambda: self._send(method, f"/api/v2{path}", body, {"Authorization": f"Bearer {self._bearer()}"})
+        )
 
     def unhealthy(self) -> list[str]:
         """Names of the components without a fresh heartbeat. Transient while nothing answers."""
@@ -38,15 +47,16 @@ class AirflowApi:
 
     def put_pool(self, name: str, slots: int, description: str) -> None:
         """Create the pool, unless it is there: an operator's own slots are kept."""
-        try:
-            self.call("GET", f"/pools/{name}")
-        except NotFound:
+        with contextlib.suppress(PreconditionFailed):
             self.call("POST", "/pools", {"name": name, "slots": slots, "description": description})
 
     def trigger(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> str:
         """Start a run by hand; its id."""
-        run = self.call("POST", f"/dags/{dag_id}/dagRuns", {"logical_date": None, "conf": dict(conf or {})})
-        return str(run["dag_run_id"])
+        run_id = f"manual__{clock.now().isoformat(timespec='seconds')}_{secrets.token_hex(4)}"
+        body = {"dag_run_id": run_id, "logical_date": None, "conf": dict(conf or {})}
+        with contextlib.suppress(PreconditionFailed):  # the first try had been heard
+            self.call("POST", f"/dags/{dag_id}/dagRuns", body)
+        return run_id
 
     def run_state(self, dag_id: str, run_id: str) -> str:
         """queued, running, success or failed."""
@@ -101,7 +111,7 @@ class AirflowApi:
         if answer.status >= 500:
             raise Transient(f"Airflow: {method} {path}: {answer.status}")
         if answer.status >= 400:
-            problem = NotFound if answer.status == 404 else Permanent
+            problem = _PROBLEMS.get(answer.status, Permanent)
             raise problem(f"Airflow: {method} {path}: {answer.status} {_detail(answer.data)}")
         return json.loads(answer.data) if answer.data else None
 
