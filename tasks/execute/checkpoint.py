@@ -3,9 +3,11 @@
 import os
 import signal
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 ENV_CRASH_AT = "CHAINWRIGHT_CRASH_AT"
+ENV_CRASH_ONCE = "CHAINWRIGHT_CRASH_ONCE"  # optional, a file: crash only if it is there, and take it away
 
 # In the order in which an action passes them. The runner's docstring says what is left behind after each.
 POINTS: Final = (
@@ -29,5 +31,15 @@ Checkpoint = Callable[[str], None]
 def crash_point(name: str) -> None:
     """SIGKILL to ourselves if the environment asks for it here."""
     assert name in POINTS, name
-    if os.environ.get(ENV_CRASH_AT) == name:
+    if os.environ.get(ENV_CRASH_AT) == name and _asked_now(os.environ.get(ENV_CRASH_ONCE)):
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _asked_now(once: str | None) -> bool:
+    if once is None:
+        return True
+    try:
+        Path(once).unlink()
+    except FileNotFoundError:
+        return False
+    return True
