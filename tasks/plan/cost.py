@@ -17,7 +17,8 @@ from tasks.units import MIB
 
 WORKER_BYTES_PER_SECOND = 100e6  # one worker, store to work directory (seconds are an estimate, bytes are a promise)
 COPY_BYTES_PER_SECOND = 400e6
-PROOF_ROUND_TRIPS = 8  # head, lease, intent, publish, receipt and their read-backs
+ACTION_SECONDS = 1.5  # tools started, checks, journal, lease, publication, receipt: measured on small merges
+ACTION_REQUESTS = 4  # besides one HEAD for each layer of the chain
 
 
 @dataclass(slots=True)
@@ -55,7 +56,7 @@ class Tally:
         through, copied = self.read.total() + self.write.total(), self.copy.total()
         far = max((prices.rtt_seconds(region, home) for region in out), default=prices.local_rtt_seconds)
         seconds = through / WORKER_BYTES_PER_SECOND + copied / COPY_BYTES_PER_SECOND
-        seconds += PROOF_ROUND_TRIPS * prices.local_rtt_seconds + self.requests * far / 16
+        seconds += ACTION_SECONDS + self.requests * far / 16
         return Cost(
             read_bytes=dict(sorted(self.read.items())),
             write_bytes=dict(sorted(self.write.items())),
@@ -96,7 +97,7 @@ def parts_of(chain: ChainInput, span: Span) -> Parts:
 
 def estimate(engine: str, parts: Parts, policy: Policy, prices: Prices) -> Cost:
     """Predicted effort of one engine on one run, by sums."""
-    tally = Tally()
+    tally = Tally(requests=ACTION_REQUESTS + len(parts.above) + len(parts.run) + len(parts.below))
     if engine == "compose":
         _compose(tally, parts, policy.max_garbage_share, prices)
     else:

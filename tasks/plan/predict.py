@@ -13,7 +13,7 @@ from tasks.chain import fetches, needs, parts
 from tasks.chain.extent import Extents, Ranges, allocated, ranges_of, subtract, union
 from tasks.chain.layer import ExtentKind
 from tasks.chain.visible import NOBODY, LayerView, resolve
-from tasks.plan.cost import Tally
+from tasks.plan.cost import ACTION_REQUESTS, Tally
 from tasks.plan.inputs import LayerInput, Prices
 from tasks.plan.metadata import Places, places_of
 from tasks.plan.steps import Cost
@@ -51,7 +51,7 @@ class Merge:
 
 def predict(engine: str, merge: Merge, prices: Prices) -> Cost:
     """The effort of one engine on one run."""
-    tally = Tally()
+    tally = Tally(requests=ACTION_REQUESTS + len(merge.above) + len(merge.run) + len(merge.under))
     if engine == "rebase":
         _into_top(tally, merge, prices, _rebase_needs(merge), merge.under)
     else:

@@ -1,0 +1,74 @@
+"""What the plan predicts is what the stores count: fetched, sent and copied bytes, region by region."""
+
+import random
+from pathlib import Path
+
+import pytest
+
+from tasks.plan.steps import Cost, MergeAction
+from tasks.settings import Fleet
+from tasks.stages import inventory
+from tasks.stages import plan as planning
+from tasks.stages.apply import apply_merge
+from tasks.units import KIB, MIB
+from tests.support.chains import Chain, LayerSpec, Op, build
+from tests.support.merges import Stores, publish_chain
+
+pytestmark = [pytest.mark.qemu, pytest.mark.s3]
+
+TOLERANCE = 0.02
+SLACK = 64 * KIB  # one table guessed in the wrong place
+
+
+def _writes(rng: random.Random, size: int, mib: int) -> tuple[tuple[Op, int, int, int], ...]:
+    """`mib` MiB in pieces of 64 KiB to 1 MiB, skewed to the front, and some zeros."""
+    ops: list[tuple[Op, int, int, int]] = []
+    left = mib * MIB
+    while left > 0:
+        length = rng.choice([64, 64, 128, 256, 1024]) * KIB
+        place = int((size - length) * rng.random() ** 2) // (64 * KIB) * 64 * KIB
+        ops.append(("write", place, length, rng.randrange(1, 256)))
+        left -= length
+    ops += [("zero", rng.randrange(0, size // MIB - 2) * MIB, 2 * MIB, 0) for _ in range(3)]
+    return tuple(ops)
+
+
+def reference_chain(folder: Path, seed: int, sizes_mib: list[int]) -> Chain:
+    """Layers of the given data, base first, on a disk of 2 GiB."""
+    rng = random.Random(seed)
+    size = 2 << 30
+    return build(folder, [LayerSpec(size, writes=_writes(rng, size, mib)) for mib in sizes_mib])
+
+
+CHAINS = {
+    "small parent under a large tip": ([30, 6, 60], ["us-east"]),
+    "a run of many layers": ([20, *[8] * 10], ["us-east"]),
+    "far layers": ([30, 8, 8, 12], ["us-east", "eu-west", "ap-south"]),
+}
+
+
+@pytest.mark.parametrize("engine", ["rebase", "stream"])
+@pytest.mark.parametrize("name", CHAINS)
+def test_predicted_bytes(fleet: Fleet, stores: Stores, tmp_path: Path, name: str, engine: str) -> None:
+    sizes, regions = CHAINS[name]
+    chain = reference_chain(tmp_path / "chain", 5, sizes)
+    publish_chain(fleet, stores, chain, "d1", regions)
+    inventory.run_inventory(fleet)
+    (action,) = planning.build(fleet, planning.Options(("d1",), engine)).actions
+    assert action.engine == engine
+    receipt = apply_merge(fleet, action, "t1")
+    assert receipt.outcome == "published", receipt.reason
+    assert receipt.actual is not None
+    _agree(action, receipt.actual)
+
+
+def _agree(action: MergeAction, actual: Cost) -> None:
+    said = action.cost
+    for name in ("read_bytes", "write_bytes", "copy_bytes"):
+        predicted, counted = getattr(said, name), getattr(actual, name)
+        assert set(predicted) == set(counted), (name, predicted, counted)
+        for region, count in counted.items():
+            off = abs(predicted[region] - count)
+            assert off <= TOLERANCE * count + SLACK, (name, region, predicted[region], count)
+    assert abs(said.requests - actual.requests) <= 0.1 * actual.requests
+    assert said.egress_usd == pytest.approx(actual.egress_usd, rel=0.05, abs=1e-5)
