@@ -20,7 +20,7 @@ _TOKEN_SECONDS = 3600.0  # Airflow's last a day
 class AirflowApi:
     """One signed-in user. Every call is one that may be repeated, and is, while there is no answer or a 5xx.
 
-    Transient: that went on too long; NotFound: 404; PreconditionFailed: 409; Permanent: other refusals, in Airflow's words.
+    Transient: that went on too long; NotFound: 404; PreconditionFailed: 409; Permanent: any other refusal.
     """
 
     def __init__(self, url: str, user: str, password: str) -> None:
