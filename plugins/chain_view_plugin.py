@@ -7,10 +7,12 @@ import importlib
 from pathlib import Path
 from typing import Any, ClassVar
 
+from airflow.listeners import hookimpl
 from airflow.plugins_manager import AirflowPlugin
 from airflow.sdk import BaseOperatorLink
 
 PREFIX = "/chainview"
+DAGS = {"chain_inventory", "chain_maintenance", "disk_maintenance", "cache_warm", "layer_retire"}
 STATIC = Path(__file__).parent / "chain_view" / "static"
 
 
@@ -60,6 +62,33 @@ class ReceiptLink(_ChainwrightLink):
         return "Chainwright: receipt"
 
 
+class NoteListener:
+    """Puts the reason of a refusal on the task instance; see `chain_view.notes`."""
+
+    @hookimpl
+    def on_task_instance_failed(self, previous_state: Any, task_instance: Any, error: Any) -> None:  # noqa: ARG002
+        """An error of ours says what it is in one line."""
+        if not _ours(task_instance):
+            return
+        notes = importlib.import_module("chain_view.notes")
+        if note := notes.note_of_error(error):
+            notes.put(task_instance, note)
+
+    @hookimpl
+    def on_task_instance_success(self, previous_state: Any, task_instance: Any) -> None:  # noqa: ARG002
+        """An action can end well without a merge: refused, or overtaken by a VM's start."""
+        if not _ours(task_instance) or not hasattr(task_instance, "xcom_pull"):
+            return
+        notes = importlib.import_module("chain_view.notes")
+        result = task_instance.xcom_pull(task_ids=task_instance.task_id, map_indexes=task_instance.map_index)
+        if note := notes.note_of_result(result):
+            notes.put(task_instance, note)
+
+
+def _ours(task_instance: Any) -> bool:
+    return task_instance.dag_id in DAGS
+
+
 def _bundle(name: str) -> str:
     """Path of a built file under the app, with its age as version, so that browsers do not keep an old one."""
     file = STATIC / name
@@ -84,3 +113,4 @@ class ChainViewPlugin(AirflowPlugin):
         }
     ]
     global_operator_extra_links = [DiskLink(), ReceiptLink()]  # noqa: RUF012
+    listeners = [NoteListener()]  # noqa: RUF012

@@ -17,13 +17,18 @@ PREPARED = (
     "fleet_totals",
     "chain_length",
     "chain_length_histogram",
-    "shadowed_data",
-    "cross_region_hotspots",
+    "region_traffic",
     "cache_hit_rate",
+    "savings_by_day",
     "growth_forecast",
-    "savings",
+    "receipts",
+    "outcomes",
+    "shadowed_data",
+    "merge_candidates",
+    "cross_region_hotspots",
     "orphans",
     "broken_chains",
+    "size_anomalies",
 )
 
 

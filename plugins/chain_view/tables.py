@@ -22,7 +22,7 @@ _NUMBERS = ("INT", "DOUBLE", "FLOAT", "DECIMAL")
 _EXACT = 1 << 53  # beyond it a number is not exact in the browser
 MAX_DOWNLOAD_ROWS = 1_000_000
 
-Limit = Annotated[int, Query(ge=1, le=500)]
+Limit = Annotated[int, Query(ge=1, le=1000)]
 Offset = Annotated[int, Query(ge=0, le=10_000_000)]
 Text = Annotated[str, Query(max_length=200)]
 

@@ -166,9 +166,8 @@ def test_a_disk_is_shown_although_its_head_cannot_be_read(plain: Any, client_of:
 
 
 def test_an_empty_manifest_gives_empty_tables(trial_fleet: Fleet, tmp_path: Path, client_of: Any) -> None:
-    from tests.plugins.conftest import holder_of
-
     from tasks.analytics import queries
+    from tests.plugins.conftest import holder_of
 
     client = client_of(holder_of(tmp_path, trial_fleet))
     for name, query in queries.queries().items():

@@ -1,10 +1,11 @@
 // The chain, layer by layer from base to tip: the whole of it as a chart, a page of it as a list.
 import { useState, type CSSProperties } from "react";
-import { axis, Chart } from "./Chart";
-import { Pager, type Page } from "./DataTable";
+import { axis, bytesAxis, Chart } from "./Chart";
+import { DataTable, Pager, type Page } from "./DataTable";
 import { ago, bytes, count, shortId, time } from "./format";
 import { useDark, useOwn } from "./hooks";
 import { regionColor, type Kind, type Palette } from "./palette";
+import { Segments } from "./Segments";
 import { Empty, Loading, Trouble } from "./states";
 import { useStatus } from "./status";
 
@@ -21,6 +22,7 @@ interface Layer {
   shadowed_bytes: number;
   zero_bytes: number;
   compressed_bytes: number;
+  unknown_bytes: number | null;
   shared_by: number;
   last_modified: string | null;
   cluster_bits: number | null;
@@ -28,6 +30,7 @@ interface Layer {
 
 export function ChainView({ disk }: { disk: string }) {
   const [offset, setOffset] = useState(0);
+  const [scale, setScale] = useState<"size" | "share">("size");
   const { data, problem, loading, reload } = useOwn<Page>("query/disk_chain", { disk_id: disk, offset, limit: PAGE });
   const layers = (data?.rows ?? []) as unknown as Layer[];
   return (
@@ -39,13 +42,18 @@ export function ChainView({ disk }: { disk: string }) {
       {data && data.total > 0 ? (
         <>
           <ChainChart disk={disk} total={data.total} go={(place) => setOffset(Math.floor(place / PAGE) * PAGE)} />
-          <Legend />
+          <div className="cw-tools">
+            <Legend />
+            <span className="cw-grow" />
+            <Segments label="Length of the bars" value={scale} options={SCALES} change={setScale} />
+          </div>
           <ol className="cw-chain" start={data.offset + 1} data-testid="chain" data-layers={data.total}>
             {layers.map((layer, index) => (
-              <Row key={layer.layer_id} layer={layer} place={data.offset + index} total={data.total} largest={largest(layers)} />
+              <Row key={layer.layer_id} layer={layer} place={data.offset + index} total={data.total} largest={scale === "size" ? largest(layers) : largest([layer])} />
             ))}
           </ol>
           {data.total > PAGE ? <Pager page={data} limit={PAGE} go={setOffset} what="layers" /> : null}
+          <Sharers disk={disk} layers={layers} />
         </>
       ) : null}
     </section>
@@ -57,7 +65,13 @@ const KINDS: readonly (readonly [Kind, string])[] = [
   ["compressed", "compressed"],
   ["zero", "zero"],
   ["shadowed", "shadowed"],
+  ["unknown", "not analysed"],
 ];
+
+const SCALES = [
+  ["size", "Compare sizes"],
+  ["share", "Compare shares"],
+] as const;
 
 function Legend() {
   return (
@@ -69,6 +83,17 @@ function Legend() {
         </li>
       ))}
     </ul>
+  );
+}
+
+function Sharers({ disk, layers }: { disk: string; layers: Layer[] }) {
+  const [open, setOpen] = useState(false);
+  if (!layers.some((layer) => layer.shared_by > 1)) return null;
+  return (
+    <details className="cw-figures" onToggle={(event: any) => setOpen(event.currentTarget.open)}>
+      <summary>Who else shares these layers</summary>
+      {open ? <DataTable query="disk_sharers" caption="Heads that share layers of this chain" params={{ disk_id: disk }} limit={10} empty="No other head" /> : null}
+    </details>
   );
 }
 
@@ -106,21 +131,17 @@ function Row({ layer, place, total, largest }: { layer: Layer; place: number; to
       </span>
       <span className="cw-numbers">
         {bytes(layer.size_bytes)} stored
-        {parts.map(([kind, name, value]) => (
-          <span key={kind}>
-            , {bytes(value)} {name}
-          </span>
-        ))}
-        <span className="cw-muted">
-          {layer.last_modified ? (
-            <>
-              {" · "}
-              <time dateTime={layer.last_modified} title={time(layer.last_modified)}>
+        {layer.last_modified ? (
+          <>
+            {" · "}
+            <time dateTime={layer.last_modified} title={time(layer.last_modified)}>
                 {ago(layer.last_modified)}
               </time>
-            </>
-          ) : null}
-          {layer.shared_by > 1 ? ` · shared by ${count(layer.shared_by)} heads` : ""}
+          </>
+        ) : null}
+        {layer.shared_by > 1 ? ` · shared by ${count(layer.shared_by)} heads` : ""}
+        <span className="cw-muted cw-kinds">
+          {parts.map(([, name, value]) => `${bytes(value)} ${name}`).join(", ")}
           {layer.reason ? (
             <>
               {" · "}
@@ -133,17 +154,17 @@ function Row({ layer, place, total, largest }: { layer: Layer; place: number; to
   );
 }
 
-/** All layers at a glance; up to 1,000 bars, cut into groups beyond that by the server's paging limit. */
+/** All layers at a glance; up to 1,000 bars, cut into groups beyond that only the first. */
 function ChainChart({ disk, total, go }: { disk: string; total: number; go: (place: number) => void }) {
   const { fleet } = useStatus();
-  const { data } = useOwn<Page>(total > 1 ? "query/disk_chain" : null, { disk_id: disk, offset: 0, limit: 500 });
+  const { data } = useOwn<Page>(total > 1 ? "query/disk_chain" : null, { disk_id: disk, offset: 0, limit: 1000 });
   if (!data || data.rows.length < 2) return null;
   const layers = data.rows as unknown as Layer[];
   const option = (colors: Palette, narrow: boolean) => ({
     grid: { left: narrow ? 56 : 72, right: 12, top: 12, bottom: 36 },
     tooltip: { trigger: "axis", valueFormatter: (value: number) => bytes(value) },
     xAxis: { ...axis(colors), type: "category", data: layers.map((_, index) => index + 1), name: "layer", nameLocation: "middle", nameGap: 22 },
-    yAxis: { ...axis(colors), type: "value", axisLabel: { color: colors.muted, formatter: (value: number) => bytes(value) } },
+    yAxis: bytesAxis(colors, largest(layers), 3),
     series: KINDS.map(([kind, name]) => ({
       name,
       type: "bar",

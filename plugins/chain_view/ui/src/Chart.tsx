@@ -1,5 +1,6 @@
 // One chart: drawn as SVG, described for screen readers, with its figures as a table one key press away.
 import { useEffect, useId, useRef, useState, type ReactNode } from "react";
+import { bytes } from "./format";
 import { useDark } from "./hooks";
 import { palette, type Palette } from "./palette";
 
@@ -36,7 +37,7 @@ export function Chart({ title, summary, height, option, figures, version, onPick
         const draw = () => {
           if (node.clientWidth === 0) return;
           chart.resize();
-          chart.setOption(common(option(palette(dark), node.clientWidth < 560), palette(dark)), true);
+          chart.setOption(common(option(palette(dark), node.clientWidth < 440), palette(dark)), true);
         };
         draw();
         if (onPick) chart.on("click", (event: any) => onPick(event.dataIndex));
@@ -111,6 +112,22 @@ function common(option: Record<string, unknown>, colors: Palette): Record<string
       textStyle: { color: colors.text, fontSize: 12 },
       ...tooltip,
     },
+  };
+}
+
+/** An axis of bytes with round steps: 0, 200, 400 MiB, not 191 and 382. */
+export function bytesAxis(colors: Palette, largest: number, steps = 5): Record<string, unknown> {
+  const raw = Math.max(1, largest) / steps;
+  const unit = 1024 ** Math.max(0, Math.floor(Math.log2(raw) / 10));
+  const interval = unit * ([1, 2, 5, 10, 20, 50, 100, 200, 500, 1024].find((step) => step * unit >= raw) ?? 1024);
+  const max = Math.max(interval, Math.ceil(largest / interval) * interval);
+  return {
+    ...axis(colors),
+    type: "value",
+    min: 0,
+    max,
+    interval,
+    axisLabel: { color: colors.muted, formatter: (value: number) => (value === 0 ? "0" : bytes(value).replace(".0 ", " ")) },
   };
 }
 

@@ -12,7 +12,7 @@ export interface Palette {
   kinds: Record<Kind, string>;
 }
 
-export type Kind = "visible" | "shadowed" | "zero" | "compressed";
+export type Kind = "visible" | "shadowed" | "zero" | "compressed" | "unknown";
 
 const LIGHT: Palette = {
   text: "#1f2328",
@@ -23,7 +23,7 @@ const LIGHT: Palette = {
   second: "#b35900",
   danger: "#b42318",
   ramp: ["#eef4fb", "#b9d7f3", "#6aaae4", "#1f77c4", "#0a3f78"],
-  kinds: { visible: "#0b6bcb", shadowed: "#c05600", zero: "#8b949e", compressed: "#6f42c1" },
+  kinds: { visible: "#0b6bcb", shadowed: "#c05600", zero: "#8b949e", compressed: "#6f42c1", unknown: "#b8a88a" },
 };
 
 const DARK: Palette = {
@@ -35,7 +35,7 @@ const DARK: Palette = {
   second: "#f0a050",
   danger: "#ff7b72",
   ramp: ["#14202e", "#1b3d5f", "#22649f", "#3d93dd", "#a5d4ff"],
-  kinds: { visible: "#4da3ff", shadowed: "#f0a050", zero: "#7d8590", compressed: "#b392f0" },
+  kinds: { visible: "#4da3ff", shadowed: "#f0a050", zero: "#7d8590", compressed: "#b392f0", unknown: "#8a7f66" },
 };
 
 export function palette(dark: boolean): Palette {

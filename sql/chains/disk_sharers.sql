@@ -1,0 +1,44 @@
+-- disk_sharers: Which other heads share layers with a disk, and how many.
+-- grain: one row per other head of the same tree
+-- key: disk_id
+-- inputs: heads, layers
+-- parameter disk_id VARCHAR: the head
+-- shared_layers counts from the base up. Method as in disk_chain.
+WITH RECURSIVE up AS (
+    SELECT layers.layer_no, layers.parent_no, 0 AS height
+    FROM heads
+    JOIN layers ON layers.layer_no = heads.tip_no
+    WHERE heads.disk_id = $disk_id
+    UNION ALL
+    SELECT layers.layer_no, layers.parent_no, up.height + 1
+    FROM up
+    JOIN layers ON layers.layer_no = up.parent_no
+    WHERE up.height < 5000  -- a cycle ends here
+),
+
+chain AS (
+    SELECT layer_no, max(max(height)) OVER () - max(height) AS position
+    FROM up
+    GROUP BY layer_no
+),
+
+down AS (
+    SELECT layer_no, position
+    FROM chain
+    UNION ALL
+    SELECT layers.layer_no, down.position
+    FROM down
+    JOIN layers ON layers.parent_no = down.layer_no
+    WHERE layers.layer_no NOT IN (SELECT layer_no FROM chain)
+)
+
+SELECT
+    heads.disk_id,
+    heads.kind,
+    heads.state,
+    heads.home_region,
+    down.position + 1 AS shared_layers
+FROM down
+JOIN heads ON heads.tip_no = down.layer_no
+WHERE heads.disk_id <> $disk_id
+ORDER BY shared_layers DESC, heads.disk_id
