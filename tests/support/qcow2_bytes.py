@@ -114,6 +114,17 @@ def be64(value: int) -> bytes:
     return struct.pack(">Q", value)
 
 
+def extents_in_chain(number: int) -> list[tuple[int, int, int, int, int]]:
+    """The rows of layer `number` of `chain`."""
+    first = 512 * 5  # after header, refcount table, refcount block, L1 table, L2 table
+    another_table = (number + 2) // 64 != number // 64
+    return [
+        (number * 512, 512, 0, first, 512),
+        ((number + 1) * 512, 512, 1, -1, 0),
+        ((number + 2) * 512, 512, 2, first + 512 + 512 * another_table, 512),
+    ]
+
+
 def chain(count: int, names: Sequence[str], **options: int) -> dict[str, bytes]:
     """`count` layers by file name, each on the one before; layer n holds clusters n to n + 2."""
     return {
