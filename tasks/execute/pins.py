@@ -1,9 +1,10 @@
 """What unfinished work holds: the layers that a running action reads or may have written, and uploads under way."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from tasks.chain.head import Head
 from tasks.chain.layer import layer_id_of
 from tasks.errors import NotFound, Permanent
 from tasks.execute.receipt import Receipt, receipt_from_json
@@ -11,16 +12,23 @@ from tasks.store import keys
 from tasks.store.base import ObjectStore
 
 
-def pinned_layers(control: ObjectStore, stores: Mapping[str, ObjectStore], horizon_seconds: float) -> dict[str, str]:
+def pinned_layers(
+    control: ObjectStore, stores: Mapping[str, ObjectStore], heads: Iterable[Head], horizon_seconds: float
+) -> dict[str, str]:
     """Layer id -> who holds it. Work that has not moved for `horizon_seconds` (the grace) is abandoned.
 
+    Except under a lease, expired or not: its holder may be paused and can still publish, until somebody changes the
+    head. Then what its action names stays, and what the head's last action replaced (its holder may be an undo).
     Raises the store's errors, and Permanent on a journal that cannot be read: it might hold anything.
     """
+    leased = {name for head in heads if head.lease for name in (head.lease.action_id, head.action_id) if name}
     pins: dict[str, str] = {}
     now = control.now()
     for info in control.list(keys.ACTIONS):
-        if (now - info.last_modified).total_seconds() < horizon_seconds:
-            pins.update(dict.fromkeys(_held_by(control, info.key), f"action:{_name(info.key)}"))
+        name = info.key.removeprefix(keys.ACTIONS).removesuffix(".json")
+        if name in leased or (now - info.last_modified).total_seconds() < horizon_seconds:
+            held = _held_by(control, info.key, even_done=name in leased)
+            pins.update(dict.fromkeys(held, f"action:{name}"))
     for store in stores.values():
         for upload in store.list_multipart(keys.LAYERS):
             layer_id = layer_id_of(upload.key.removeprefix(keys.LAYERS))
@@ -29,7 +37,7 @@ def pinned_layers(control: ObjectStore, stores: Mapping[str, ObjectStore], horiz
     return pins
 
 
-def _held_by(control: ObjectStore, key: str) -> set[str]:
+def _held_by(control: ObjectStore, key: str, *, even_done: bool) -> set[str]:
     try:
         raw: dict[str, Any] = json.loads(control.get(key)[0])
         receipt = receipt_from_json(raw)
@@ -37,7 +45,7 @@ def _held_by(control: ObjectStore, key: str) -> set[str]:
         return set()
     except (ValueError, KeyError, TypeError) as error:
         raise Permanent(f"{control.bucket}/{key}: malformed receipt: {error}") from None
-    return set() if receipt.state == "done" else _layers_of(receipt)
+    return _layers_of(receipt) if even_done or receipt.state == "intent" else set()
 
 
 def _layers_of(receipt: Receipt) -> set[str]:
@@ -47,7 +55,3 @@ def _layers_of(receipt: Receipt) -> set[str]:
         inputs.add(action.base.layer_id)
     created = (layer_id_of(key.removeprefix(keys.LAYERS)) for attempt in receipt.attempts for _, key in attempt.creates)
     return inputs | {layer_id for layer_id in created if layer_id is not None}
-
-
-def _name(key: str) -> str:
-    return key.removeprefix(keys.ACTIONS).removesuffix(".json")

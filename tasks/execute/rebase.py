@@ -19,7 +19,7 @@ from tasks.errors import Refused
 from tasks.execute import guarded
 from tasks.execute.guest import LocalLayer
 from tasks.execute.job import Job, check_links, open_layer
-from tasks.execute.proof import Evidence
+from tasks.execute.proof import Evidence, prove
 from tasks.execute.replica import Replica, one_range
 from tasks.execute.result import Result, parts_over
 from tasks.inventory.local import inspect_file
@@ -62,7 +62,7 @@ def merge(job: Job) -> Result:
         base=action.base,
         drops_equal=True,
     )
-    return Result(result, parts_over(job, top, changed), evidence)
+    return Result(result, parts_over(job, top, changed), lambda: prove(evidence))
 
 
 def room(run: list[Opened]) -> int:

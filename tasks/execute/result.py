@@ -1,13 +1,13 @@
-"""What an engine hands over: the merged layer, the parts to make it of, and the evidence for the proof."""
+"""What an engine hands over: the merged layer, the parts to make it of, and how to prove it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tasks.chain import parts as part_plans
 from tasks.chain.extent import Ranges
 from tasks.execute.guest import LocalLayer
 from tasks.execute.job import Job
-from tasks.execute.proof import Evidence
+from tasks.execute.receipt import Proof
 from tasks.execute.replica import Replica, one_range
 from tasks.execute.upload import Copy, PartSource, Send
 
@@ -18,7 +18,7 @@ class Result:
 
     layer: LocalLayer
     parts: Sequence[PartSource]
-    evidence: Evidence
+    prove: Callable[[], Proof]  # Permanent, with the reason, if the result is not the same disk
 
 
 def parts_over(job: Job, top: Replica, changed: Ranges) -> list[PartSource]:

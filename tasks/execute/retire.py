@@ -10,10 +10,12 @@ Order of a run, and what a crash leaves after each step (the next run goes on fr
 6. drop        tombstones of what is gone                                      a tombstone without a layer: dropped
 """
 
+import datetime
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+from tasks.chain.head import lease_is_live
 from tasks.errors import NotFound, PreconditionFailed, Refused
 from tasks.execute.pins import pinned_layers
 from tasks.plan.policy import Safety
@@ -21,7 +23,7 @@ from tasks.plan.retire import Evidence, Forest, Verdicts, grace_seconds, judge, 
 from tasks.plan.steps import LayerRef
 from tasks.store import keys
 from tasks.store.base import ObjectStore
-from tasks.store.heads import HeadStore
+from tasks.store.heads import HeadStore, HeadVersion
 from tasks.store.tombstones import Tombstones
 
 BATCH_LAYERS = 100  # deleted between two looks at the heads
@@ -81,6 +83,7 @@ class Retirement:
         uploads = [] if verdicts.stopped else self._abandoned_uploads()
         if dry_run:
             return self._report(view, verdicts, True, list(verdicts.sweep), [], [], uploads)
+        self._fence_dead_leases()
         self._write_tombstones(view, verdicts)
         swept, anew, changed = self._sweep(view, verdicts)
         for store, key, upload_id in uploads:
@@ -93,13 +96,25 @@ class Retirement:
         stones = Tombstones(self.control).listing()
         evidence = Evidence(
             roots=frozenset(version.head.tip for version in heads),
-            pins=pinned_layers(self.control, self.stores, grace_seconds(self.safety)),
+            pins=self._pins(heads),
             tombstone_age={i: (now - info.last_modified).total_seconds() for i, info in stones.items()},
             heads_now=len(heads),
             heads_before=view.heads_before,
             layers_before=view.layers_before,
         )
         return judge(view.forest, evidence, self.safety)
+
+    def _pins(self, heads: list[HeadVersion]) -> dict[str, str]:
+        grace = grace_seconds(self.safety)
+        return pinned_layers(self.control, self.stores, (version.head for version in heads), grace)
+
+    def _fence_dead_leases(self) -> None:
+        """Take leases away that expired a grace ago: whoever held one can no longer publish, and pins nothing."""
+        heads = HeadStore(self.control)
+        horizon = self.control.now() - datetime.timedelta(seconds=grace_seconds(self.safety))
+        for version in heads.list():
+            if version.head.lease is not None and not lease_is_live(version.head, horizon):
+                heads.release(version)
 
     def _write_tombstones(self, view: FleetView, verdicts: Verdicts) -> None:
         stones = Tombstones(self.control)
@@ -154,7 +169,7 @@ class Retirement:
         heads = HeadStore(self.control).list()
         if not heads:
             raise Refused("no_heads", "the heads vanished between the two looks: nothing is deleted")
-        pins = pinned_layers(self.control, self.stores, grace_seconds(self.safety))
+        pins = self._pins(heads)
         kept = reachable(view.forest, frozenset(version.head.tip for version in heads), pins)
         return {layer_id for layer_id, keep in zip(view.forest.ids, kept.tolist(), strict=True) if not keep}
 

@@ -32,15 +32,14 @@ from pathlib import Path
 
 from tasks.chain.head import Head
 from tasks.errors import ChainwrightError, OutcomeUnknown, PreconditionFailed, Refused
-from tasks.execute import leftovers, rebase, stream
+from tasks.execute import compose, leftovers, rebase, stream
 from tasks.execute.fullcheck import compare_views
 from tasks.execute.job import Job, check_inputs
 from tasks.execute.journal import Journal, ready_facts
-from tasks.execute.proof import prove
 from tasks.execute.receipt import Outcome, Proof, Receipt
 from tasks.execute.reheader import copy_with_backing
 from tasks.execute.result import Result
-from tasks.execute.upload import Uploaded, upload, verify_uploaded
+from tasks.execute.upload import Uploaded, upload, verify_copies, verify_uploaded
 from tasks.execute.workspace import reserve
 from tasks.plan.steps import Cost
 from tasks.qemu import img
@@ -48,7 +47,7 @@ from tasks.store.heads import HeadStore, HeadVersion
 
 log = logging.getLogger(__name__)
 
-ENGINES: dict[str, Callable[[Job], Result]] = {"rebase": rebase.merge, "stream": stream.merge}
+ENGINES: dict[str, Callable[[Job], Result]] = {"rebase": rebase.merge, "stream": stream.merge, "compose": compose.merge}
 _LOST_REASONS = {"disk_running", "head_moved"}  # the head went on since the plan was made
 
 
@@ -123,7 +122,7 @@ def _make_and_publish(attempt: Attempt) -> Receipt:
     job.meter.step("merge")
     result = ENGINES[job.action.engine](job)
     job.at("merged")
-    proof = prove(result.evidence)
+    proof = result.prove()
     job.at("proved")
     _renew(attempt)
     job.meter.step("upload")
@@ -131,6 +130,7 @@ def _make_and_publish(attempt: Attempt) -> Receipt:
     job.at("uploaded")
     job.meter.step("verify")
     verify_uploaded(job, uploaded[0], result.layer.map)
+    verify_copies(job, uploaded[0], result.parts)
     proof = replace(proof, uploaded_sha256=uploaded[0].sent_sha256)
     if job.fleet.policy.safety.verify == "full":
         compare_views(job, [item.ref for item in reversed(uploaded)])

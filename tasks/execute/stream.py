@@ -20,7 +20,7 @@ from tasks.errors import Refused
 from tasks.execute import guarded
 from tasks.execute.guest import LocalLayer
 from tasks.execute.job import Job, check_links, open_layer, virtual_size_of
-from tasks.execute.proof import Evidence
+from tasks.execute.proof import Evidence, prove
 from tasks.execute.rebase import Opened, room
 from tasks.execute.replica import one_range
 from tasks.execute.result import Result, parts_over
@@ -60,7 +60,7 @@ def merge(job: Job) -> Result:
         base=action.base,
         drops_equal=False,
     )
-    return Result(result, parts_over(job, top, changed), evidence)
+    return Result(result, parts_over(job, top, changed), lambda: prove(evidence))
 
 
 def check_mix(run: list[Opened], job: Job) -> None:

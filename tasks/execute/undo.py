@@ -1,13 +1,13 @@
 """Undo: point a head back to what it was before its last action, as long as the replaced layers are still there.
 
-Order: every replaced layer is checked, then saved from retirement (tombstone), then the head is swung by one
-conditional write. A crash before the swing leaves saved tombstones, which retirement turns back; after it, the old
-chain lives.
+Order: a lease (which pins what the last action replaced, however long we are paused); every replaced layer is checked
+and saved from retirement (tombstone); the head is swung by one conditional write. A crash before the swing leaves the
+lease, which expires, and saved tombstones, which retirement turns back; after it, the old chain lives.
 """
 
 import json
 
-from tasks.chain.head import check_leasable
+from tasks.chain.head import Head
 from tasks.errors import NotFound, Permanent, Refused
 from tasks.execute.receipt import Receipt, receipt_from_json
 from tasks.plan.steps import LayerRef
@@ -15,6 +15,8 @@ from tasks.store import keys
 from tasks.store.base import ObjectStore
 from tasks.store.heads import HeadStore, HeadVersion
 from tasks.store.tombstones import Tombstones
+
+LEASE_SECONDS = 600.0  # an undo is a few small requests
 
 
 def undo(control: ObjectStore, stores: dict[str, ObjectStore], disk_id: str, attempt_id: str) -> HeadVersion:
@@ -25,17 +27,27 @@ def undo(control: ObjectStore, stores: dict[str, ObjectStore], disk_id: str, att
     """
     heads = HeadStore(control)
     version = heads.read(disk_id)
-    head = version.head
-    if head.attempt_id == attempt_id:
+    if version.head.attempt_id == attempt_id and version.head.lease is None:
         return version
+    receipt = _last_action(control, version.head)
+    name = f"undo-{attempt_id}"
+    held = heads.acquire_lease(disk_id, name, f"{attempt_id}-lease", LEASE_SECONDS, tip=version.head.tip)
+    try:
+        _keep(control, stores, receipt, name)
+    except Refused:
+        heads.release(held)
+        raise
+    return heads.swap(held, attempt_id, tip=receipt.action.tip, action_id=None, lease=None)
+
+
+def _last_action(control: ObjectStore, head: Head) -> Receipt:
     if head.action_id is None:
-        raise Refused("nothing_to_undo", f"disk {disk_id}: no action has swung this head")
-    check_leasable(head, f"undo-{attempt_id}", control.now())
+        raise Refused("nothing_to_undo", f"disk {head.disk_id}: no action has swung this head")
     receipt = _receipt(control, head.action_id)
     if receipt.new_tip != head.tip:
-        raise Refused("head_moved", f"disk {disk_id}: written to since action {head.action_id}; tip is {head.tip}")
-    _keep(control, stores, receipt, attempt_id)
-    return heads.swap(version, attempt_id, tip=receipt.action.tip, action_id=None, lease=None)
+        text = f"disk {head.disk_id}: written to since action {head.action_id}; tip is {head.tip}"
+        raise Refused("head_moved", text)
+    return receipt
 
 
 def _receipt(control: ObjectStore, action_id: str) -> Receipt:
@@ -48,13 +60,13 @@ def _receipt(control: ObjectStore, action_id: str) -> Receipt:
         raise Permanent(f"{control.bucket}/{key}: malformed receipt: {error}") from None
 
 
-def _keep(control: ObjectStore, stores: dict[str, ObjectStore], receipt: Receipt, attempt_id: str) -> None:
+def _keep(control: ObjectStore, stores: dict[str, ObjectStore], receipt: Receipt, name: str) -> None:
     """Save what the action replaced; then see that the whole old chain is there, as it was."""
     action = receipt.action
     tombstones = Tombstones(control)
     for ref in (*action.above, *action.run):
         _check_there(stores, ref)
-        tombstones.save(ref, f"undo-{attempt_id}")
+        tombstones.save(ref, name)
     for ref in (*action.above, *action.run, *((action.base,) if action.base else ()), *action.below):
         _check_there(stores, ref)
 

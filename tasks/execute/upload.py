@@ -25,6 +25,7 @@ from tasks.store.base import CopySource, Part
 from tasks.store.upload import complete_upload
 
 PARALLEL_PARTS = 4
+SAMPLE_BYTES = 4096
 _MD5_ETAG = re.compile(r'"?[0-9a-f]{32}"?')
 
 
@@ -94,6 +95,24 @@ def verify_uploaded(job: Job, uploaded: Uploaded, expected: LayerMap) -> None:
         replica.close()
     if found.facts != expected.facts or found.extents != expected.extents:
         raise Permanent(f"layer {ref.layer_id}: the uploaded object's map is not the one that was proved")
+
+
+def verify_copies(job: Job, uploaded: Uploaded, parts: Sequence[PartSource]) -> None:
+    """Compare both ends of every part that the store copied with its source. Permanent if a byte differs."""
+    at = 0
+    for part in parts:
+        if isinstance(part, Copy):
+            source = job.stores[part.source.region]
+            for inside in {0, max(0, part.length - SAMPLE_BYTES)}:
+                count = min(SAMPLE_BYTES, part.length - inside)
+                key = keys.layer(part.source.layer_id)
+                old = source.get_range(key, part.start + inside, count, part.source.etag)
+                new = job.home.get_range(keys.layer(uploaded.ref.layer_id), at + inside, count, uploaded.ref.etag)
+                if old != new:
+                    raise Permanent(
+                        f"layer {uploaded.ref.layer_id}: bytes copied to {at + inside} are not the source's"
+                    )
+        at += part.length
 
 
 def _put_small(job: Job, key: str, part: Send) -> str:

@@ -12,6 +12,7 @@ from typing import Literal
 
 from tasks.units import KIB, MIB
 
+PATTERN_BYTES = MIB
 Op = Literal["write", "zero", "zero_unmap", "discard", "compressed"]
 
 
@@ -78,20 +79,30 @@ def add_layer(chain: Chain, spec: LayerSpec) -> str:
 
 
 def write(path: Path, writes: Sequence[tuple[Op, int, int, int]]) -> None:
-    """Apply guest writes with qemu-io."""
+    """Apply guest writes with qemu-io. The bytes differ from place to place, so that a cluster put elsewhere shows."""
     if not writes:
         return
     commands: list[str] = []
     for op, offset, length, pattern in writes:
+        source = _pattern_file(path.parent, pattern, text=op == "compressed") if op in {"write", "compressed"} else ""
         command = {
-            "write": f"write -q -P {pattern} {offset} {length}",
+            "write": f"write -q -s {source} {offset} {length}",
             "zero": f"write -q -z {offset} {length}",
             "zero_unmap": f"write -q -zu {offset} {length}",
             "discard": f"discard -q {offset} {length}",
-            "compressed": f"write -q -c -P {pattern} {offset} {length}",
+            "compressed": f"write -q -c -s {source} {offset} {length}",
         }[op]
         commands += ["-c", command]
     tool(["qemu-io", "-f", "qcow2", "-d", "unmap", *commands, path.name], path.parent)
+
+
+def _pattern_file(folder: Path, pattern: int, *, text: bool) -> str:
+    """1 MiB of bytes that depend on `pattern`; as `text` they compress well."""
+    path = folder / f"pattern-{pattern}-{'text' if text else 'raw'}.bin"
+    if not path.exists():
+        rng = random.Random(pattern)
+        path.write_bytes(rng.randbytes(PATTERN_BYTES // 2).hex().encode() if text else rng.randbytes(PATTERN_BYTES))
+    return path.name
 
 
 def random_specs(rng: random.Random, count: int, base: LayerSpec | None = None, writes: int = 6) -> list[LayerSpec]:

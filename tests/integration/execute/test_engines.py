@@ -14,7 +14,7 @@ from tests.support.merges import Stores, disk_sha256, download_chain, layer_keys
 pytestmark = [pytest.mark.qemu, pytest.mark.s3]
 
 
-ENGINES = ("rebase", "stream")
+ENGINES = ("rebase", "stream", "compose")
 
 
 @pytest.mark.parametrize("engine", ENGINES)
