@@ -94,7 +94,7 @@ BOOT_TRACES = pa.schema(
         ("disk_id", pa.string()),
         ("reader_region", pa.string()),
         ("started_at", pa.timestamp("us", "UTC")),
-        ("position", pa.int32()),  # order of first touch
+        ("position", pa.int32()),  # order of first touch: milliseconds since the start; one slice may come twice
         ("layer_id", pa.string()),
         ("slice_no", pa.int32()),  # index of the 2 MiB slice in the object
     ]
