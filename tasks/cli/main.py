@@ -14,6 +14,7 @@ from tasks.errors import ChainwrightError
 VERBS: tuple[str, ...] = (
     "demo",
     "dev",
+    "doctor",
     "down",
     "export",
     "head",
@@ -21,6 +22,8 @@ VERBS: tuple[str, ...] = (
     "inspect",
     "maintain",
     "plan",
+    "reads",
+    "retire",
     "scan",
     "status",
     "up",
