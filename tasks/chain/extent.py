@@ -22,8 +22,8 @@ class Extents:
     """Equally long columns, as in `tasks.inventory.schema.EXTENTS`.
 
     `host_offset` is -1 and `host_length` 0 for plain zeros. For data, `host_length` is `length`, except at the
-    object's end: a last cluster may be stored short, and what is missing reads as zero. For compressed extents (one
-    per cluster) it is the stored length, rounded up to a sector as the format has it.
+    object's end: a last cluster may be stored short (down to nothing for a sub-cluster), and what is missing reads as
+    zero. For compressed extents (one per cluster) it is the stored length, rounded up to a sector as the format has it.
     """
 
     start: I64

@@ -36,6 +36,8 @@ def check_features(header: Header, names: dict[int, str]) -> None:
         raise Refused(why.ENCRYPTED, f"crypt_method {header.crypt_method}")
     if header.snapshots:
         raise Refused(why.INTERNAL_SNAPSHOTS, f"{header.snapshots} internal snapshots")
+    if header.snapshots_offset % header.cluster_size or header.snapshots_offset >> 63:
+        raise Refused(why.SNAPSHOT_TABLE, f"snapshot table at {header.snapshots_offset}")
     _check_geometry(header)
 
 

@@ -112,7 +112,8 @@ class L2Decoder:
         host_offset = found.host_offset
         # Compressed extents come in the order of their entries, one each.
         host_offset[is_packed] = packed.offset
-        length = np.minimum(found.length, self._object_bytes - host_offset)
+        # A last cluster may be stored short; of its sub-clusters some may not be stored at all.
+        length = np.clip(self._object_bytes - host_offset, 0, found.length)
         length[is_packed] = packed.length
         length[found.kind == ExtentKind.ZERO] = 0
         found.length[is_packed] = self._header.cluster_size

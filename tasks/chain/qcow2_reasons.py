@@ -14,6 +14,7 @@ DATA_FILE = "data_file"
 COMPRESSION_TYPE = "compression_type"
 ENCRYPTED = "encrypted"
 INTERNAL_SNAPSHOTS = "internal_snapshots"
+SNAPSHOT_TABLE = "snapshot_table"  # an impossible place for it, even with no snapshot in it
 VIRTUAL_SIZE = "virtual_size"  # negative, odd, or above the stated bound
 EXTENSION_OVERRUN = "extension_overrun"
 EXTENSION_INVALID = "extension_invalid"

@@ -128,6 +128,7 @@ HEADER_FAULTS = [
     ("no refcount table", 56, be32(0), why.REFTABLE_MISSING),
     ("refcount table huge", 56, be32(1 << 20), why.REFTABLE_TOO_LARGE),
     ("snapshots", 60, be32(1), why.INTERNAL_SNAPSHOTS),
+    ("snapshot table unaligned", 64, be64(8), why.SNAPSHOT_TABLE),
     ("dirty", 72, be64(1), why.DIRTY),
     ("corrupt", 72, be64(2), why.CORRUPT),
     ("data file", 72, be64(4), why.DATA_FILE),
