@@ -31,7 +31,7 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[s3.S3Server]
         s3.start(server, wait_seconds=60)
         yield server
     finally:
-        s3.stop(server)
+        s3.stop(server, wait_seconds=0.5)  # its data goes with the session
         for name, value in before.items():
             os.environ.pop(name, None) if value is None else os.environ.update({name: value})
 

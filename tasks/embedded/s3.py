@@ -84,9 +84,9 @@ def start(server: S3Server, buckets: Iterable[str] = (), wait_seconds: float = 3
         create_bucket(server, bucket)
 
 
-def stop(server: S3Server) -> bool:
-    """End the server that `start` started, and nothing else; False if it did not run."""
-    return server.daemon.stop()
+def stop(server: S3Server, wait_seconds: float = 15.0) -> bool:
+    """End the server that `start` started, and nothing else; False if it did not run. Killed after the time."""
+    return server.daemon.stop(wait_seconds)
 
 
 def healthy(server: S3Server) -> bool:

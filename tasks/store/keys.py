@@ -6,6 +6,7 @@ MANIFESTS = "manifests/"
 ACTIONS = "actions/"
 PLANS = "plans/"
 TOMBSTONES = "tombstones/"
+DOCTOR = "doctor/"  # probes of a store; refers to nothing
 
 
 def layer(layer_id: str) -> str:

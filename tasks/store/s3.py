@@ -23,17 +23,18 @@ if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
-_PAGE = 1000
+PAGE = 1000  # the most that S3 gives
 
 
 class S3Store:
     """One bucket behind one boto3 client (thread-safe). See `tasks.store.base.ObjectStore` for the contract."""
 
-    def __init__(self, client: "S3Client", *, region: str, bucket: str, endpoint: str) -> None:
+    def __init__(self, client: "S3Client", *, region: str, bucket: str, endpoint: str, page: int = PAGE) -> None:
         self.region = region
         self.bucket = bucket
         self.endpoint = endpoint
         self._client = client
+        self._page = page  # keys per listing request
 
     def _where(self, key: str = "") -> str:
         return f"{self.endpoint or 'AWS S3'} {self.bucket}/{key}"
@@ -118,7 +119,7 @@ class S3Store:
         last = start_after
         while True:
             with translated(where):
-                page = self._client.list_objects_v2(Bucket=self.bucket, Prefix=prefix, MaxKeys=_PAGE, **token)
+                page = self._client.list_objects_v2(Bucket=self.bucket, Prefix=prefix, MaxKeys=self._page, **token)
             for item in page.get("Contents", []):
                 if item["Key"] <= last and last:
                     raise Transient(f"{where}: listing went back from {last} to {item['Key']}")

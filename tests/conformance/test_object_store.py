@@ -13,7 +13,7 @@ from tasks.store.base import CopySource, ObjectStore
 from tasks.units import MIB
 from tests.fakes.store import MemoryStore
 
-THREADS = 12
+THREADS = 8
 
 
 @pytest.fixture(params=["memory", pytest.param("s3", marks=pytest.mark.s3)])

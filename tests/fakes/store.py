@@ -39,7 +39,7 @@ class MemoryStore:
         self.clock_seconds = 0.0
         self.peers: dict[str, MemoryStore] = {bucket: self}
         self._numbers = itertools.count(1)
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
 
     def now(self) -> datetime.datetime:
         return EPOCH + datetime.timedelta(seconds=self.clock_seconds)
@@ -58,19 +58,19 @@ class MemoryStore:
         return stored.body[start : start + length]
 
     def put_new(self, key: str, body: bytes) -> str:
-        with self._lock:
+        with self.lock:
             if key in self.objects:
                 raise PreconditionFailed(f"{self.bucket}/{key}: exists")
-            return self._put(key, body)
+            return self.put(key, body)
 
     def put_if_match(self, key: str, body: bytes, etag: str) -> str:
-        with self._lock:
+        with self.lock:
             if key not in self.objects or self.objects[key].info.etag != etag:
                 raise PreconditionFailed(f"{self.bucket}/{key}: changed")
-            return self._put(key, body)
+            return self.put(key, body)
 
     def delete(self, key: str, if_match: str | None = None) -> None:
-        with self._lock:
+        with self.lock:
             stored = self.objects.get(key)
             if stored is not None and if_match is not None and stored.info.etag != if_match:
                 raise PreconditionFailed(f"{self.bucket}/{key}: changed")
@@ -84,14 +84,14 @@ class MemoryStore:
         return upload_file(self, key, path)
 
     def create_multipart(self, key: str) -> str:
-        with self._lock:
+        with self.lock:
             upload_id = f"upload-{next(self._numbers)}"
             self.uploads[upload_id] = Upload(key, self.now())
             return upload_id
 
     def upload_part(self, key: str, upload_id: str, number: int, body: bytes) -> Part:
         etag = _etag(body)
-        self._upload(key, upload_id).parts[number] = (etag, body)
+        self.upload(key, upload_id).parts[number] = (etag, body)
         return Part(number, etag, len(body))
 
     def copy_part(self, key: str, upload_id: str, number: int, source: CopySource) -> Part:
@@ -100,13 +100,13 @@ class MemoryStore:
         return self.upload_part(key, upload_id, number, body)
 
     def complete_multipart(self, key: str, upload_id: str, parts: Sequence[Part]) -> str:
-        with self._lock:
-            upload = self._upload(key, upload_id)
+        with self.lock:
+            upload = self.upload(key, upload_id)
             body = b"".join(upload.parts[part.number][1] for part in sorted(parts, key=lambda part: part.number))
             if key in self.objects:
                 raise PreconditionFailed(f"{self.bucket}/{key}: exists")
             del self.uploads[upload_id]
-            return self._put(key, body)
+            return self.put(key, body)
 
     def abort_multipart(self, key: str, upload_id: str) -> None:
         self.uploads.pop(upload_id, None)
@@ -122,13 +122,13 @@ class MemoryStore:
         except KeyError:
             raise NotFound(f"{self.bucket}/{key}: no such object") from None
 
-    def _upload(self, key: str, upload_id: str) -> Upload:
+    def upload(self, key: str, upload_id: str) -> Upload:
         upload = self.uploads.get(upload_id)
         if upload is None or upload.key != key:
             raise NotFound(f"{self.bucket}/{key}: no such upload")
         return upload
 
-    def _put(self, key: str, body: bytes) -> str:
+    def put(self, key: str, body: bytes) -> str:
         etag = _etag(body)
         self.objects[key] = Stored(body, ObjectInfo(key, len(body), etag, self.now()))
         return etag
