@@ -4,15 +4,19 @@
 -- inputs: heads, layers
 -- parameter disk_id VARCHAR: the head
 -- shared_layers counts from the base up. Method as in disk_chain.
-WITH RECURSIVE up AS (
-    SELECT layers.layer_no, layers.parent_no, 0 AS height
+WITH RECURSIVE links AS MATERIALIZED (
+    SELECT layer_no, parent_no FROM layers
+),
+
+up AS (
+    SELECT links.layer_no, links.parent_no, 0 AS height
     FROM heads
-    JOIN layers ON layers.layer_no = heads.tip_no
+    JOIN links ON links.layer_no = heads.tip_no
     WHERE heads.disk_id = $disk_id
     UNION ALL
-    SELECT layers.layer_no, layers.parent_no, up.height + 1
+    SELECT links.layer_no, links.parent_no, up.height + 1
     FROM up
-    JOIN layers ON layers.layer_no = up.parent_no
+    JOIN links ON links.layer_no = up.parent_no
     WHERE up.height < 5000  -- a cycle ends here
 ),
 
@@ -26,10 +30,10 @@ down AS (
     SELECT layer_no, position
     FROM chain
     UNION ALL
-    SELECT layers.layer_no, down.position
+    SELECT links.layer_no, down.position
     FROM down
-    JOIN layers ON layers.parent_no = down.layer_no
-    WHERE layers.layer_no NOT IN (SELECT layer_no FROM chain)
+    JOIN links ON links.parent_no = down.layer_no
+    WHERE links.layer_no NOT IN (SELECT layer_no FROM chain)
 )
 
 SELECT

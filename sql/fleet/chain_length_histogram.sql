@@ -4,14 +4,18 @@
 -- inputs: heads, layers
 -- parameter max_chain_length INTEGER = 8: layers beyond which a chain counts as too long
 -- Chains that do not end at a base (dangling, cyclic) are left out: they have no length.
-WITH RECURSIVE walk AS (
+WITH RECURSIVE links AS MATERIALIZED (
+    SELECT layer_no, parent_no FROM layers
+),
+
+walk AS (
     SELECT layer_no, 1 AS layers
-    FROM layers
+    FROM links
     WHERE parent_no IS NULL
     UNION ALL
-    SELECT layers.layer_no, walk.layers + 1
+    SELECT links.layer_no, walk.layers + 1
     FROM walk
-    JOIN layers ON layers.parent_no = walk.layer_no
+    JOIN links ON links.parent_no = walk.layer_no
 )
 
 SELECT

@@ -208,7 +208,13 @@ def _keep_steals(previous: Path | None, uppers: Ints, folder: Path) -> int:
 
 def _write_layers(structure: Structure, sums: _Sums, reached: Flags, folder: Path) -> None:
     folder.mkdir()
-    columns = [structure.layer_no[reached].astype(np.int32), structure.live[reached], structure.exact[reached]]
+    numbers = structure.layer_no.astype(np.int32)
+    depth, root = graph.depths(structure.order, structure.parent)
+    top, position = graph.runs(structure.order, structure.parent, structure.is_head, structure.live)
+    dead = ~structure.live[reached]
+    columns = [numbers[reached], structure.live[reached], structure.exact[reached]]
+    columns += [structure.heads[reached].astype(np.int32), depth[reached], numbers[root[reached]]]
+    columns += [pa.array(numbers[top[reached]], mask=dead), pa.array(position[reached], mask=dead)]
     columns += [sums.allocated[reached, k] for k in range(len(_KINDS))]
     columns += [sums.visible[reached, k] for k in range(len(_KINDS))]
     columns += [structure.path_key[reached], structure.cone_key[reached]]

@@ -9,6 +9,11 @@ SHADOW_LAYERS = pa.schema(
         ("layer_no", pa.int32()),
         ("live", pa.bool_()),  # some head's chain holds it
         ("exact", pa.bool_()),  # false: a refused or missing layer above it may hide more than is known
+        ("heads", pa.int32()),  # heads whose chain holds it
+        ("depth", pa.int32()),  # layers of its chain, itself included
+        ("root_no", pa.int32()),
+        ("run_top_no", pa.int32()),  # top of its run: the stretch without fork or head inside; null if not live
+        ("run_position", pa.int32()),  # 0 = the run's top
         ("data_bytes", pa.int64()),
         ("zero_bytes", pa.int64()),
         ("compressed_bytes", pa.int64()),

@@ -135,3 +135,35 @@ def needed(order, parent, is_head, live, stale_visible, stale_steals):
             if parent[v] >= 0:
                 below[parent[v]] = True
     return wanted
+
+
+@njit(cache=True, nogil=True)
+def depths(order, parent):
+    """Layers of each vertex's chain, itself included, and the chain's root."""
+    depth, root = np.zeros(parent.size, np.int32), np.full(parent.size, -1, np.int32)
+    for v in order:
+        p = parent[v]
+        depth[v] = depth[p] + 1 if p >= 0 else 1
+        root[v] = root[p] if p >= 0 else v
+    return depth, root
+
+
+@njit(cache=True, nogil=True)
+def runs(order, parent, is_head, live):
+    """The top of each live vertex's run and its position from there (0 = top).
+
+    A run starts at a head, at a fork (of live branches) and goes down to the next.
+    """
+    branches, only = np.zeros(parent.size, np.int32), np.full(parent.size, -1, np.int32)
+    top, position = np.full(parent.size, -1, np.int32), np.zeros(parent.size, np.int32)
+    for k in range(order.size - 1, -1, -1):
+        v = order[k]
+        if not live[v]:
+            continue
+        top[v] = v
+        if not is_head[v] and branches[v] == 1:
+            top[v], position[v] = top[only[v]], position[only[v]] + 1
+        if parent[v] >= 0:
+            branches[parent[v]] += 1
+            only[parent[v]] = v
+    return top, position

@@ -21,7 +21,7 @@ SELECT layer_no::BIGINT AS layer_no, coalesce(parent_no, 0)::BIGINT AS parent_no
        hash(layer_no, parent_no, etag, status, virtual_size, extents) AS content
 FROM layers ORDER BY layer_no
 """
-_HEADS = "SELECT DISTINCT tip_no::BIGINT AS tip_no FROM heads WHERE tip_no IS NOT NULL"
+_HEADS = "SELECT tip_no::BIGINT AS tip_no, count(*) AS n FROM heads WHERE tip_no IS NOT NULL GROUP BY tip_no"
 
 
 @dataclass(slots=True)
@@ -38,6 +38,7 @@ class Structure:
     is_head: Flags
     live: Flags  # in some head's chain
     exact: Flags
+    heads: Ints  # head records above or at it
     path_key: Keys
     cone_key: Keys
 
@@ -54,14 +55,11 @@ def load_structure(connection: duckdb.DuckDBPyConnection) -> Structure:
     table = {name: np.ascontiguousarray(column) for name, column in _fetch(connection, _LAYERS).items()}
     numbers: Ints = table["layer_no"]
     parent = _indices(numbers, table["parent_no"]).astype(np.int32)
-    is_head = np.zeros(len(numbers), bool)
-    tips = _indices(numbers, _fetch(connection, _HEADS)["tip_no"])
-    is_head[tips[tips >= 0]] = True
     order = graph.preorder(parent)
-    reached_heads = np.zeros(len(numbers), np.int64)
-    reached_heads[order] = is_head[order]
-    live = graph.subtree_sums(order, parent, reached_heads) > 0
-    live &= np.isin(np.arange(len(numbers)), order)
+    standing = _heads_standing(connection, numbers, order)
+    is_head = standing > 0
+    heads = graph.subtree_sums(order, parent, standing)
+    live = heads > 0
     readable: Flags = table["readable"]
     content: Keys = table["content"].astype(np.uint64)
     doubt = graph.doubtful(order, parent, readable, is_head, live)
@@ -76,9 +74,20 @@ def load_structure(connection: duckdb.DuckDBPyConnection) -> Structure:
         is_head,
         live,
         readable & ~doubt,
+        heads,
         graph.path_keys(order, parent, content),
         graph.cone_keys(order, parent, content, is_head, live),
     )
+
+
+def _heads_standing(connection: duckdb.DuckDBPyConnection, numbers: Ints, order: NDArray[np.int32]) -> Ints:
+    """How many heads stand on each layer; heads on or above a cycle do not count."""
+    rows = _fetch(connection, _HEADS)
+    at = _indices(numbers, rows["tip_no"])
+    all_heads, reached = np.zeros(len(numbers), np.int64), np.zeros(len(numbers), np.int64)
+    all_heads[at[at >= 0]] = rows["n"][at >= 0]
+    reached[order] = all_heads[order]
+    return reached
 
 
 def _fetch(connection: duckdb.DuckDBPyConnection, text: str) -> dict[str, NDArray[np.generic]]:
