@@ -61,7 +61,7 @@ class ObstoreSource:
         try:
             answer = obstore.get(self._store, key, options={"range": (start, start + length), "if_match": etag})
             body = bytes(answer.bytes())
-        except NotFoundError:
+        except (NotFoundError, FileNotFoundError):  # the library uses Python's own
             raise NotFound(f"{where}: no such object") from None
         except PreconditionError:
             raise PreconditionFailed(f"{where}: no longer {etag}") from None

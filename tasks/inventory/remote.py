@@ -74,7 +74,7 @@ class _HttpSource:
 
     def measure(self) -> int:
         """Bytes of the object."""
-        answer = self._get(ByteRange(0, 1))
+        answer, _ = self._get(ByteRange(0, 1))
         if answer.status == 416:
             return 0
         self._size = int(self._content_range(answer)[2])
@@ -89,13 +89,13 @@ class _HttpSource:
         raise AssertionError
 
     def _read(self, wanted: ByteRange) -> bytes:
-        answer = self._get(wanted)
+        answer, body = self._get(wanted)
         first, last, size = (int(group) for group in self._content_range(answer))
         if answer.headers.get("ETag") != self._version or size != self._size:
             raise PreconditionFailed(f"{self._url}: changed while it was read")
-        if first != wanted.start or len(answer.data) != last - first + 1 or last >= wanted.end:
+        if first != wanted.start or len(body) != last - first + 1 or last >= wanted.end:
             raise Transient(f"{self._url}: asked for {wanted.start}+{wanted.length}, got {first}-{last}/{size}")
-        return answer.data
+        return body
 
     def _content_range(self, answer: urllib3.BaseHTTPResponse) -> tuple[str, ...]:
         match = _CONTENT_RANGE.fullmatch(answer.headers.get("Content-Range", ""))
@@ -103,18 +103,17 @@ class _HttpSource:
             raise Permanent(f"{self._url}: asked for a range, got status {answer.status}: the server has no ranges")
         return match.groups()
 
-    def _get(self, wanted: ByteRange) -> urllib3.BaseHTTPResponse:
+    def _get(self, wanted: ByteRange) -> tuple[urllib3.BaseHTTPResponse, bytes]:
         headers = {"Range": f"bytes={wanted.start}-{wanted.end - 1}"}
         try:
             # The body is taken only if it is the range: a server without ranges would send the whole layer.
             answer = self._pool.request("GET", self._url, headers=headers, preload_content=False)
             with answer:
-                if answer.status == 206:
-                    answer.read(wanted.length + 1, cache_content=True)
+                body = answer.read(wanted.length + 1) if answer.status == 206 else b""
         except (HTTPError, ValueError) as error:
             raise Transient(f"{self._url}: {error}") from None
         if answer.status == 404:
             raise NotFound(f"{self._url}: no such object")
         if answer.status >= 500 or answer.status == 429:
             raise Transient(f"{self._url}: status {answer.status}")
-        return answer
+        return answer, body
