@@ -13,6 +13,7 @@ Order of a run, and what a crash leaves after each step (the next run goes on fr
 import datetime
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from tasks.chain.head import lease_is_live
@@ -23,7 +24,7 @@ from tasks.plan.retire import Evidence, Forest, Verdicts, grace_seconds, judge, 
 from tasks.plan.steps import LayerRef
 from tasks.store import keys
 from tasks.store.base import ObjectStore
-from tasks.store.heads import HeadStore, HeadVersion
+from tasks.store.heads import HeadStore, HeadVersion, new_attempt_id
 from tasks.store.tombstones import Tombstones
 
 BATCH_LAYERS = 100  # deleted between two looks at the heads
@@ -109,12 +110,16 @@ class Retirement:
         return pinned_layers(self.control, self.stores, (version.head for version in heads), grace)
 
     def _fence_dead_leases(self) -> None:
-        """Take leases away that expired a grace ago: whoever held one can no longer publish, and pins nothing."""
+        """Take leases away that expired a grace ago: whoever held one can no longer publish, and pins nothing.
+
+        Under an id of our own: under the holder's, its late write would read back as done.
+        """
         heads = HeadStore(self.control)
         horizon = self.control.now() - datetime.timedelta(seconds=grace_seconds(self.safety))
         for version in heads.list():
             if version.head.lease is not None and not lease_is_live(version.head, horizon):
-                heads.release(version)
+                with suppress(PreconditionFailed):  # it moved: not dead, or fenced by another
+                    heads.swap(version, new_attempt_id(), lease=None)
 
     def _write_tombstones(self, view: FleetView, verdicts: Verdicts) -> None:
         stones = Tombstones(self.control)
