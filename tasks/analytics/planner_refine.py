@@ -79,7 +79,9 @@ def _refine(
     for place in batch:
         candidate = _at(proposals, place)
         merge = merge_of(candidate, extents)
-        better[place] = refined(candidate, fleet, partial(predict, merge=merge, prices=fleet.prices))
+        better[place] = refined(
+            candidate, fleet, partial(predict, merge=merge, prices=fleet.prices, policy=fleet.policy)
+        )
     return better
 
 

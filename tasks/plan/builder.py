@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tasks.plan import reasons
-from tasks.plan.candidates import Candidate, propose, screen
+from tasks.plan.candidates import Candidate, no_engine, propose, screen
 from tasks.plan.cost import total
 from tasks.plan.inputs import ChainInput, FleetInput, LayerInput
 from tasks.plan.policy import Budget
@@ -81,6 +81,8 @@ def _worth(item: Candidate) -> float:
 
 def _left_out(group: Sequence[Candidate]) -> Skip:
     best = max(group, key=_worth)
+    if best.verdict.engine is None:
+        return no_engine(best.chain.head.disk_id, best.verdict)
     cost = best.cost
     moved = sum(cost.read_bytes.values()) + sum(cost.write_bytes.values())
     brings = f"its best merge brings {best.value:.4f} USD a month"

@@ -1,6 +1,7 @@
 """Which disks are worth a merge, and which runs: every verdict with its reason. Decides from values only."""
 
 import datetime
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
@@ -149,11 +150,11 @@ def spent_usd(cost: Cost, policy: Policy) -> float:
 
 
 def refined(candidate: Candidate, fleet: FleetInput, costs: Callable[[str], Cost]) -> Candidate:
-    """The same run with exact costs: engine, cost and value are decided again."""
+    """The same run with exact costs: engine, cost and value are decided again. Worth -inf if no engine is left."""
     parts = parts_of(candidate.chain, candidate.span)
     verdict = choose_engine(parts, fleet.policy, fleet.prices, fleet.tools, costs)
-    assert verdict.engine is not None
-    assert verdict.cost is not None
+    if verdict.engine is None or verdict.cost is None:
+        return replace(candidate, verdict=verdict, value=-math.inf, exact=True)
     value = candidate.value + spent_usd(candidate.cost, fleet.policy) - spent_usd(verdict.cost, fleet.policy)
     benefit = replace(candidate.benefit, score=round(value, 6))
     return replace(
@@ -220,11 +221,16 @@ class _Search:
     def _nothing(self, refused: Verdict | None) -> Skip:
         disk = self.chain.head.disk_id
         if refused is not None:
-            why = "; ".join(f"{engine}: {text}" for engine, text in sorted(refused.refused.items()) if engine != "live")
-            return Skip(disk, "no_safe_engine", why)
+            return no_engine(disk, refused)
         best = float(np.where(self.allowed, self.scores.net_usd, -np.inf).max())
         moved = human_bytes(float(np.where(self.allowed, self.scores.moved, 0).max()))
         return Skip(disk, "not_worth_it", f"best run: {best:+.4f} USD a month, up to {moved} to move")
+
+
+def no_engine(disk: str, verdict: Verdict) -> Skip:
+    """The skip that names every engine's hazard."""
+    why = (f"{engine}: {text}" for engine, text in sorted(verdict.refused.items()) if engine != "live")
+    return Skip(disk, "no_safe_engine", "; ".join(why))
 
 
 MONOTONE = ("cluster_size_mix", "extended_l2", "v2", "compressed_mix", "unaligned_size", "bitmaps_present")

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from tasks.errors import Refused
 from tasks.plan.cost import Parts, estimate
 from tasks.plan.hazards import Run, refusals
 from tasks.plan.inputs import Prices, Tools
@@ -28,25 +29,31 @@ def choose_engine(
 ) -> Verdict:
     """The safe engine of least cost; rebase where the talk's rule asks for it. Idle disks only.
 
-    `costs` says what each engine would take, by default an estimate from the manifest's sums.
+    `costs` (may raise Refused) says what each engine would take, by default an estimate from the manifest's sums.
     """
     price = costs or (lambda engine: estimate(engine, parts, policy, prices))
     run = Run(parts.run, parts.below, policy, tools)
     refused = {engine: f"{found.code}: {found.text}" for engine, found in refusals(run).items()}
     refused["live"] = "offline: the disk is idle"
-    able = {engine: price(engine) for engine in ORDER if engine not in refused}
+    able: dict[Engine, Cost] = {}
+    for engine in ORDER:
+        if engine not in refused:
+            try:
+                able[engine] = price(engine)
+            except Refused as error:  # what the sums do not show, the extents may
+                refused[engine] = f"{error.reason}: {error.text}"
     if not able:
         return Verdict(None, "", refused)
     usd = {engine: _usd(cost, parts, policy, engine) for engine, cost in able.items()}
-    engine = min(usd, key=lambda name: (round(usd[name], 9), ORDER.index(name)))
-    reason = _cheapest(able[engine], len(able))
+    chosen = min(usd, key=lambda name: (round(usd[name], 9), ORDER.index(name)))
+    reason = _cheapest(able[chosen], len(able))
     small = _small_parent(parts, policy)
     if "rebase" in able and small:
-        engine, reason = "rebase", small
+        chosen, reason = "rebase", small
     for other in able:
-        if other != engine:
-            refused[other] = _why_not(able[other], able[engine])
-    return Verdict(engine, reason, refused, able[engine])
+        if other != chosen:
+            refused[other] = _why_not(able[other], able[chosen])
+    return Verdict(chosen, reason, refused, able[chosen])
 
 
 def _small_parent(parts: Parts, policy: Policy) -> str | None:

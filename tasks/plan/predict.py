@@ -10,14 +10,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from tasks.chain import fetches, needs, parts
+from tasks.chain.compose_layout import Source, lay_out
 from tasks.chain.extent import Extents, Ranges, allocated, ranges_of, subtract, union
 from tasks.chain.layer import ExtentKind
 from tasks.chain.visible import NOBODY, LayerView, resolve
 from tasks.plan.cost import ACTION_REQUESTS, Tally
 from tasks.plan.inputs import LayerInput, Prices
-from tasks.plan.metadata import Places, places_of
+from tasks.plan.metadata import FIRST_READ_BYTES, Places, places_of
+from tasks.plan.policy import Policy
 from tasks.plan.steps import Cost
+from tasks.units import KIB
 
+SAMPLE_BYTES = 4 * KIB  # compared at each end of a copied part (tasks.execute.upload)
 _STORED = (ExtentKind.DATA, ExtentKind.COMPRESSED)
 
 
@@ -49,11 +53,15 @@ class Merge:
     home: str
 
 
-def predict(engine: str, merge: Merge, prices: Prices) -> Cost:
-    """The effort of one engine on one run."""
+def predict(engine: str, merge: Merge, prices: Prices, policy: Policy) -> Cost:
+    """The effort of one engine on one run. Refused, with the hazard's name, if the extents show one."""
+    if engine not in ("rebase", "stream", "compose"):
+        raise ValueError(f"no prediction for engine {engine!r}")
     tally = Tally(requests=ACTION_REQUESTS + len(merge.above) + len(merge.run) + len(merge.under))
     if engine == "rebase":
         _into_top(tally, merge, prices, _rebase_needs(merge), merge.under)
+    elif engine == "compose":
+        _compose(tally, merge, prices, policy)
     else:
         _into_top(tally, merge, prices, needs.stream_needs([item.view for item in merge.run]), ())
     for item in merge.above:
@@ -74,13 +82,53 @@ def _into_top(tally: Tally, merge: Merge, prices: Prices, wanted: list[Ranges], 
         held = _Held(item)
         held.fetch(ranges)
         if item is top:
-            _send_parts(tally, item, held, growth, merge.home, prices)
+            _send_parts(tally, item, held, growth, merge.home, prices, compared=True)
         tally.fetch(item.layer.region, held.fetched, held.requests)
         tally.temp += held.fetched
     tally.temp += growth.appended
 
 
-def _send_parts(tally: Tally, top: Detail, held: "_Held", growth: "Growth", home: str, prices: Prices) -> None:
+def _compose(tally: Tally, merge: Merge, prices: Prices, policy: Policy) -> None:
+    """A new front is built and sent; what lies behind it is copied by the store."""
+    sources = [
+        Source(item.view, item.layer.size_bytes, prices.copies(item.layer.region, merge.home)) for item in merge.run
+    ]
+    bits, has_base = merge.run[0].layer.cluster_bits, bool(merge.under)
+    layout = lay_out(sources, bits, has_base=has_base, max_dead_share=policy.max_garbage_share)
+    for number, item in enumerate(merge.run):
+        held = _Held(item)
+        mine = layout.packed & (layout.pieces.source == number)
+        host = layout.pieces.host[mine]
+        held.fetch(ranges_of(host, host + layout.pieces.length[mine]))
+        tally.fetch(item.layer.region, held.fetched, held.requests)
+        tally.temp += held.fetched
+    front = parts.cut([parts.PartPlan(copy=False, start=0, length=layout.front_bytes)], layout.total_bytes)
+    tally.send(merge.home, layout.front_bytes, len(front) + 2)
+    tally.temp += layout.front_bytes
+    for segment in layout.segments:
+        region = merge.run[segment.source].layer.region
+        whole = parts.PartPlan(copy=True, start=segment.start << bits, length=(segment.end - segment.start) << bits)
+        _copied(tally, region, merge.home, parts.cut([whole], layout.total_bytes), compared=True)
+    tables = layout.tables
+    metadata = [(tables.reftable, tables.reftable + tables.reftable_clusters), (tables.l1, tables.end)]
+    read = union(*(_range(start << bits, end << bits) for start, end in metadata), _range(0, FIRST_READ_BYTES))
+    tally.fetch(merge.home, fetches.clip(read, layout.total_bytes).total_bytes, 2)
+
+
+def _copied(tally: Tally, source: str, home: str, plans: Sequence[parts.PartPlan], *, compared: bool) -> None:
+    """Parts that the store copies; of the merged layer's, both ends are compared with the source."""
+    copies = [plan for plan in plans if plan.copy]
+    tally.copied(source, parts.copied_bytes(copies), len(copies))
+    for plan in copies if compared else ():
+        ends = {0, max(0, plan.length - SAMPLE_BYTES)}
+        count = sum(min(SAMPLE_BYTES, plan.length - inside) for inside in ends)
+        tally.fetch(source, count, len(ends))
+        tally.fetch(home, count, len(ends))
+
+
+def _send_parts(
+    tally: Tally, top: Detail, held: "_Held", growth: "Growth", home: str, prices: Prices, *, compared: bool
+) -> None:
     """The new object: parts of the old one that the store copies, and parts that are sent."""
     old = top.layer.size_bytes if prices.copies(top.layer.region, home) else 0
     plans = parts.plan_parts(growth.size, growth.changed, old)
@@ -88,7 +136,7 @@ def _send_parts(tally: Tally, top: Detail, held: "_Held", growth: "Growth", home
         if not plan.copy:
             held.fetch(_range(plan.start, min(plan.start + plan.length, top.layer.size_bytes)))
     tally.send(home, parts.sent_bytes(plans), sum(not plan.copy for plan in plans) + 2)
-    tally.copied(top.layer.region, parts.copied_bytes(plans), sum(plan.copy for plan in plans))
+    _copied(tally, top.layer.region, home, plans, compared=compared)
     tally.fetch(home, min(growth.size, held.first + growth.table_bytes), 2)  # the result is read back
 
 
@@ -169,7 +217,7 @@ def _new_header(tally: Tally, item: Detail, home: str, prices: Prices) -> None:
     size = item.layer.size_bytes
     header = _range(0, min(item.layer.cluster_size, size))
     tables = len(item.places.tables) * item.layer.cluster_size
-    _send_parts(tally, item, held, Growth(size, 0, header, tables), home, prices)
+    _send_parts(tally, item, held, Growth(size, 0, header, tables), home, prices, compared=False)
     tally.fetch(item.layer.region, held.fetched, held.requests)
     tally.temp = max(tally.temp, held.fetched)
 
