@@ -79,8 +79,10 @@ def attempt_of(context: Any) -> str:
 
 
 @task(trigger_rule=TriggerRule.ALL_DONE, multiple_outputs=False)
-def report(plan: dict[str, Any], results: list[Any]) -> dict[str, Any]:
+def report(plan: dict[str, Any] | None, results: list[Any]) -> dict[str, Any]:
     """What became of every item, in the log; the counts as the result. Fails, after printing, if a task failed."""
+    if plan is None:
+        raise AirflowFailException("there is no plan: its task failed, and its log says why; nothing was changed")
     done = [result for of_region in results if of_region for result in of_region if result]
     counts: dict[str, int] = {}
     for result in done:
