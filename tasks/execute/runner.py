@@ -95,6 +95,11 @@ def run_action(job: Job, heads: HeadStore) -> Receipt:
     except OutcomeUnknown:
         log.exception("disk %s: outcome unknown, nothing is deleted", job.action.disk_id)
         raise
+    except ChainwrightError as error:
+        if _lease_is_gone(attempt):  # its new holder has cleaned up under us: that is why
+            return _overtaken(attempt, PreconditionFailed(str(error)))
+        _give_up(attempt, "failed", str(error))
+        raise
     except BaseException as error:
         _give_up(attempt, "failed", str(error) or type(error).__name__)
         raise
@@ -185,6 +190,12 @@ def _writer(receipt: Receipt, head: Head) -> str | None:
         if facts["new_tip"] == head.tip:
             return str(attempt_id)
     return next((name for name in reversed(head.trail) if name in ready), None)
+
+
+def _lease_is_gone(attempt: Attempt) -> bool:
+    if attempt.held is None:
+        return False
+    return attempt.heads.read(attempt.job.action.disk_id).head.generation != attempt.held.head.generation
 
 
 def _overtaken(attempt: Attempt, error: PreconditionFailed) -> Receipt:
