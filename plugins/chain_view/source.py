@@ -6,8 +6,10 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from tasks.analytics.derive import derive, is_derived
 from tasks.inventory import manifest
 from tasks.inventory.snapshot import Snapshot
+from tasks.inventory.staging import prune
 from tasks.settings import Fleet, load_fleet
 from tasks.store import keys
 from tasks.store.base import ObjectInfo, ObjectStore
@@ -16,6 +18,7 @@ from tasks.store.connect import control_store
 from .snapshots import Found, Source, Unpublished
 
 MAX_STAGING = 1000  # files looked at
+SNAPSHOTS_KEPT = 3  # requests may still read the one before
 ENV_FOLDER = "CHAINWRIGHT_UI_MANIFEST"  # a manifest folder, e.g. of `chainwright dev generate-fleet`
 
 
@@ -56,6 +59,9 @@ class FolderSource:
 class StoreSource:
     """The real thing; see `snapshots.Source`."""
 
+    def __init__(self) -> None:
+        self._last: Path | None = None
+
     def fleet(self) -> Fleet:
         """$CHAINWRIGHT_FLEET, read anew each time: the operator may edit it."""
         return load_fleet()
@@ -83,10 +89,14 @@ class StoreSource:
         return Unpublished(name, first.last_modified)
 
     def stage(self, fleet: Fleet, found: Found) -> Path:
-        """Into the work directory's `ui` folder; older snapshots' folders there are removed."""
+        """Into the work directory's `ui` folder, with what is derived from it beside it."""
         assert isinstance(found.handle, Snapshot)
-        cache = Path(fleet.work_dir) / "ui"
-        return manifest.stage(control_store(fleet), found.handle, cache)
+        directory = manifest.stage(control_store(fleet), found.handle, Path(fleet.work_dir) / "ui")
+        if not is_derived(directory):
+            derive(directory, self._last if self._last and self._last.is_dir() else None)
+        prune(directory.parent.parent, SNAPSHOTS_KEPT)
+        self._last = directory
+        return directory
 
 
 def _snapshot_files(control: ObjectStore, after: str) -> Iterator[ObjectInfo]:

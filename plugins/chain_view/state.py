@@ -12,23 +12,22 @@ from tasks.settings import Fleet
 from .snapshots import SnapshotHolder, Staged, View
 from .source import default_source
 
-# What the pages ask for first: computed when a new snapshot arrives, before it is shown.
-PREPARED = (
-    "fleet_totals",
-    "chain_length",
-    "chain_length_histogram",
-    "region_traffic",
-    "cache_hit_rate",
-    "savings_by_day",
-    "growth_forecast",
-    "receipts",
-    "outcomes",
-    "shadowed_data",
-    "merge_candidates",
-    "cross_region_hotspots",
-    "orphans",
-    "broken_chains",
-    "size_anomalies",
+# What the pages ask for first: computed when a new snapshot arrives, before it is shown, and kept with it.
+PREPARED: tuple[tuple[str, Mapping[str, str]], ...] = (
+    ("fleet_totals", {}),
+    ("chain_length_histogram", {}),
+    ("cross_region_hotspots", {}),
+    ("cache_hit_rate", {}),
+    ("savings_by_day", {}),
+    ("growth_forecast", {"within_days": "7"}),
+    ("chain_length", {}),
+    ("receipts", {}),
+    ("outcomes", {}),
+    ("shadowed_data", {}),
+    ("growth_forecast", {}),
+    ("orphans", {}),
+    ("broken_chains", {}),
+    ("size_anomalies", {}),
 )
 
 
@@ -45,8 +44,12 @@ def holder() -> SnapshotHolder:
 
 def prepare(fleet: Fleet, staged: Staged) -> None:
     """Compute the first pages' answers of a snapshot that is about to be shown."""
-    known = queries.queries()
-    answers.prepare(staged.directory, [name for name in PREPARED if name in known], defaults(fleet, staged), limits())
+    answers.prepare(staged.directory, PREPARED, defaults(fleet, staged), limits())
+
+
+def is_kept(name: str, parameters: Mapping[str, str]) -> bool:
+    """Whether an answer is worth keeping: without parameters of the caller's there is one, with them there are many."""
+    return not parameters or (name, parameters) in PREPARED
 
 
 def defaults(fleet: Fleet, staged: Staged) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Query, Request, Response
 from tasks.analytics import answers, queries
 
 from .guard import MAY_SEE
-from .state import ViewNow, defaults_of, limits
+from .state import ViewNow, defaults_of, is_kept, limits
 
 router = APIRouter(dependencies=MAY_SEE)
 
@@ -39,12 +39,14 @@ def table(
     limit: Limit = 25,
 ) -> dict[str, Any]:
     """One page of a query, sorted and filtered here."""
+    given = _parameters(request)
     page = answers.page(
         view.staged.directory,
         queries.find(name),
-        _parameters(request),
+        given,
         defaults_of(view),
         limits(),
+        keep=is_kept(name, given),
         sort=sort or None,
         descending=desc,
         search=filter,
@@ -86,12 +88,14 @@ def download(
     filter: Text = "",  # noqa: A002 - the name in the URL
 ) -> Response:
     """All rows that the table shows, in its order, as a file."""
+    given = _parameters(request)
     found = answers.select(
         view.staged.directory,
         queries.find(name),
-        _parameters(request),
+        given,
         defaults_of(view),
         limits(),
+        keep=is_kept(name, given),
         sort=sort or None,
         descending=desc,
         search=filter,

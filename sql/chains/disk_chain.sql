@@ -4,9 +4,8 @@
 -- inputs: heads, layers, shadow_layers
 -- parameter disk_id VARCHAR: the head
 -- Bytes are the guest's; stored_bytes and size_bytes are the object's. visible_bytes, zero_bytes and compressed_bytes are
--- visible from at least one head (any, not only this one); shadowed_bytes from none; unknown_bytes where it was not analysed.
--- shared_by: heads whose chain holds the layer, this one included. Method: walk down from every layer of the chain without
--- coming back to it, so each layer of the tree is visited once; a head found below position p shares positions 0 to p.
+-- visible from at least one head (any, not only this one); shadowed_bytes from none; unknown_bytes were not analysed.
+-- shared_by: heads whose chain holds the layer, this one included. Position 0 is the base; a cycle is cut after 5,000 steps.
 WITH RECURSIVE links AS MATERIALIZED (
     SELECT layer_no, parent_no FROM layers
 ),
@@ -20,30 +19,13 @@ up AS (
     SELECT links.layer_no, links.parent_no, up.height + 1
     FROM up
     JOIN links ON links.layer_no = up.parent_no
-    WHERE up.height < 5000  -- a cycle ends here
+    WHERE up.height < 5000
 ),
 
-chain AS (
+chain AS MATERIALIZED (
     SELECT layer_no, max(max(height)) OVER () - max(height) AS position
     FROM up
     GROUP BY layer_no
-),
-
-down AS (
-    SELECT layer_no, position
-    FROM chain
-    UNION ALL
-    SELECT links.layer_no, down.position
-    FROM down
-    JOIN links ON links.parent_no = down.layer_no
-    WHERE links.layer_no NOT IN (SELECT layer_no FROM chain)
-),
-
-sharers AS (
-    SELECT down.position, count(*) AS heads
-    FROM down
-    JOIN heads ON heads.tip_no = down.layer_no
-    GROUP BY down.position
 )
 
 SELECT
@@ -59,16 +41,14 @@ SELECT
     shadow.visible_data_bytes AS visible_bytes,
     shadow.visible_zero_bytes AS zero_bytes,
     shadow.visible_compressed_bytes AS compressed_bytes,
-    shadow.data_bytes + shadow.zero_bytes + shadow.compressed_bytes
-    - shadow.visible_data_bytes - shadow.visible_zero_bytes - shadow.visible_compressed_bytes AS shadowed_bytes,
+    shadow.shadowed_bytes,
     CASE
         WHEN shadow.layer_no IS NULL THEN layers.data_bytes + layers.zero_bytes + layers.compressed_bytes
     END AS unknown_bytes,
-    sum(coalesce(sharers.heads, 0)) OVER (ORDER BY chain.position DESC)::BIGINT AS shared_by,
+    shadow.heads AS shared_by,
     layers.last_modified,
     layers.first_seen
 FROM chain
 JOIN layers USING (layer_no)
-LEFT JOIN shadow_layers AS shadow USING (layer_no)
-LEFT JOIN sharers USING (position)
+LEFT JOIN shadow USING (layer_no)
 ORDER BY chain.position

@@ -3,7 +3,8 @@
 -- key: disk_id
 -- inputs: heads, layers
 -- parameter disk_id VARCHAR: the head
--- shared_layers counts from the base up. Method as in disk_chain.
+-- shared_layers counts from the base up. Method: walk down from every layer of the chain without coming back to it, so each
+-- layer of the tree is visited once; a head found below position p shares positions 0 to p. A cycle is cut after 5,000 steps.
 WITH RECURSIVE links AS MATERIALIZED (
     SELECT layer_no, parent_no FROM layers
 ),
@@ -17,10 +18,10 @@ up AS (
     SELECT links.layer_no, links.parent_no, up.height + 1
     FROM up
     JOIN links ON links.layer_no = up.parent_no
-    WHERE up.height < 5000  -- a cycle ends here
+    WHERE up.height < 5000
 ),
 
-chain AS (
+chain AS MATERIALIZED (
     SELECT layer_no, max(max(height)) OVER () - max(height) AS position
     FROM up
     GROUP BY layer_no

@@ -5,6 +5,7 @@
 -- parameter max_chain_length INTEGER = 8: the limit, in layers
 -- parameter days INTEGER = 30: how far back growth is looked at
 -- parameter now TIMESTAMPTZ = now: the moment to count from
+-- parameter within_days DOUBLE = -1: only disks below the limit that reach it within so many days; negative = all
 -- Growth is read off the ages of the private part's layers: those written in the last `days`, over that time, or over the
 -- age of the private part where it is younger (but at least one day). A merged layer counts as one write.
 -- days_left: 0 where the limit is reached already, null where nothing grew.
@@ -78,4 +79,5 @@ SELECT
         AS days_left,
     CASE WHEN days_left < 36500 THEN $now + to_seconds(days_left * 86400) END AS reaches_limit_at
 FROM growing
+WHERE $within_days < 0 OR (layers < $max_chain_length AND days_left <= $within_days)
 ORDER BY days_left NULLS LAST, layers DESC, disk_id

@@ -55,14 +55,18 @@ def page(
     defaults: Mapping[str, Any],
     limits: Limits,
     *,
+    keep: bool = True,
     sort: str | None = None,
     descending: bool = False,
     search: str = "",
     limit: int = 100,
     offset: int = 0,
 ) -> Page:
-    """One page; see `queries.page`. Only answers without parameters of the caller's are kept: those are few."""
-    with _open(directory, query, parameters, defaults, limits) as source:
+    """One page; see `queries.page`. With `keep` it is cut from the kept answer, otherwise computed for this call.
+
+    Keep what is asked for with few different parameters: nothing removes an answer but the end of its snapshot.
+    """
+    with _open(directory, query, parameters, defaults, limits, keep) as source:
         return queries.page(
             source.connection,
             source.query,
@@ -83,13 +87,14 @@ def select(
     defaults: Mapping[str, Any],
     limits: Limits,
     *,
+    keep: bool = True,
     sort: str | None = None,
     descending: bool = False,
     search: str = "",
     limit: int = 1_000_000,
 ) -> pa.Table:
     """The rows, sorted and searched as `page` does, as Arrow."""
-    with _open(directory, query, parameters, defaults, limits) as source:
+    with _open(directory, query, parameters, defaults, limits, keep) as source:
         return queries.select_arrow(
             source.connection,
             source.query,
@@ -107,7 +112,7 @@ def find_row(
 ) -> dict[str, Any] | None:
     """The first row of the kept answer with exactly these values in these columns, or None."""
     where = " AND ".join(f'"{name}" = ${name}' for name in wanted)  # names come from code, values are bound
-    with _open(directory, query, {}, defaults, limits) as source:
+    with _open(directory, query, {}, defaults, limits, keep=True) as source:
         exact = dataclasses.replace(
             source.query,
             sql=f"{source.query.sql} WHERE {where} LIMIT 1",
@@ -130,9 +135,11 @@ def flat(table: pa.Table) -> pa.Table:
     return pa.table(columns)
 
 
-def prepare(directory: Path, names: Iterable[str], defaults: Mapping[str, Any], limits: Limits) -> list[Path]:
-    """Compute the answers of these queries with their default parameters, for pages that are opened later."""
-    return [answer(directory, queries.find(name), {}, defaults, limits) for name in names]
+def prepare(
+    directory: Path, wanted: Iterable[tuple[str, Mapping[str, Any]]], defaults: Mapping[str, Any], limits: Limits
+) -> list[Path]:
+    """Compute the answers of these queries (name, parameters), for pages that are opened later."""
+    return [answer(directory, queries.find(name), parameters, defaults, limits) for name, parameters in wanted]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -144,14 +151,19 @@ class _Source:
 
 @contextmanager
 def _open(
-    directory: Path, query: Query, parameters: Mapping[str, Any], defaults: Mapping[str, Any], limits: Limits
+    directory: Path,
+    query: Query,
+    parameters: Mapping[str, Any],
+    defaults: Mapping[str, Any],
+    limits: Limits,
+    keep: bool,
 ) -> Iterator[_Source]:
-    """The kept answer as a query of its own, or the query itself where the caller has parameters."""
-    if parameters:
+    """The kept answer as a query of its own, or the query itself over the manifest."""
+    if not keep:
         with duck.open_manifest(directory, memory_limit=limits.memory, threads=limits.threads) as connection:
             yield _Source(connection, query, parameters)
         return
-    file = answer(directory, query, {}, defaults, limits)
+    file = answer(directory, query, parameters, defaults, limits)
     stored = dataclasses.replace(query, sql="SELECT * FROM answer", parameters=())
     with duckdb.connect(config={"threads": limits.threads, "memory_limit": limits.memory}) as connection:
         connection.execute("SET TimeZone='UTC'")

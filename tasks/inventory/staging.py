@@ -44,6 +44,21 @@ def stage(control: ObjectStore, snapshot: Snapshot, cache_dir: Path) -> Path:
     return target
 
 
+def prune(cache_dir: Path, keep: int) -> list[str]:
+    """Remove all but the `keep` newest snapshots (ids sort by time) and the files that no snapshot has; what went.
+
+    A reader of a removed snapshot fails: keep one more than are in use.
+    """
+    folder = cache_dir / "snapshots"
+    old = sorted(path for path in folder.glob("[!.]*") if path.is_dir())[:-keep] if folder.is_dir() else []
+    for path in old:
+        shutil.rmtree(path, ignore_errors=True)
+    for file in (cache_dir / "files").glob("[!.]*"):
+        if file.stat().st_nlink == 1:
+            file.unlink(missing_ok=True)
+    return [path.name for path in old]
+
+
 def fetch_files(control: ObjectStore, refs: list[FileRef], cache_dir: Path) -> dict[str, Path]:
     """Local paths of the files, by key."""
     folder = cache_dir / "files"

@@ -15,28 +15,28 @@ interface Pair {
   requests: number;
   bytes: number;
   upstream_bytes: number;
-  p50_us: number | null;
-  p99_us: number | null;
+  p50_ms: number | null;
+  p99_ms: number | null;
   egress_usd: number;
 }
 
-type Metric = "bytes" | "upstream_bytes" | "p99_us" | "egress_usd";
+type Metric = "bytes" | "upstream_bytes" | "p99_ms" | "egress_usd";
 
 const METRICS: readonly (readonly [Metric, string])[] = [
   ["bytes", "Bytes read"],
   ["upstream_bytes", "Fetched"],
-  ["p99_us", "Latency (p99)"],
+  ["p99_ms", "Latency (p99)"],
   ["egress_usd", "Money"],
 ];
 
 function shown(metric: Metric, value: number): string {
   if (metric === "egress_usd") return usd(value);
-  return metric === "p99_us" ? seconds(value / 1e6) : bytes(value);
+  return metric === "p99_ms" ? seconds(value / 1e3) : bytes(value);
 }
 
 export function TrafficMap() {
   const [metric, setMetric] = useState<Metric>("bytes");
-  const { data, problem, loading, reload } = useOwn<Page>("query/region_traffic", { limit: 500 });
+  const { data, problem, loading, reload } = useOwn<Page>("query/cross_region_hotspots", { limit: 500 });
   const { fleet } = useStatus();
   if (problem) return <Trouble problem={problem} retry={reload} />;
   if (!data) return loading ? <Loading what="the reads" /> : null;
