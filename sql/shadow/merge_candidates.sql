@@ -82,7 +82,7 @@ hidden AS (
 heat AS (
     SELECT layer_id, sum(requests) / $days AS requests_per_day
     FROM reads
-    WHERE hour > (SELECT max(hour) - to_days($days::INTEGER) FROM reads)
+    WHERE hour > (SELECT max(hour) FROM reads) - to_days($days::INTEGER)
     GROUP BY layer_id
 ),
 

@@ -9,7 +9,7 @@
 WITH recent AS (
     SELECT *
     FROM reads
-    WHERE hour > (SELECT max(hour) - to_days($days::INTEGER) FROM reads)
+    WHERE hour > (SELECT max(hour) FROM reads) - to_days($days::INTEGER)
 ),
 
 pair AS (

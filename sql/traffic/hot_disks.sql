@@ -20,7 +20,7 @@ crossing AS (
         max(hour) AS last_hour
     FROM reads
     WHERE reader_region <> layer_region AND disk_id <> ''
-        AND hour > (SELECT max(hour) - to_days($days::INTEGER) FROM reads)
+        AND hour > (SELECT max(hour) FROM reads) - to_days($days::INTEGER)
     GROUP BY disk_id, reader_region, layer_region
 )
 

@@ -14,7 +14,7 @@ WITH recent AS (
         count(DISTINCT disk_id) FILTER (disk_id <> '') AS disks,
         max(hour) AS last_hour
     FROM reads
-    WHERE hour > (SELECT max(hour) - to_days($days::INTEGER) FROM reads)
+    WHERE hour > (SELECT max(hour) FROM reads) - to_days($days::INTEGER)
     GROUP BY layer_id
 )
 

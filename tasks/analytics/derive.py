@@ -45,8 +45,13 @@ class Derived:
 
 
 def is_derived(directory: Path) -> bool:
-    """Whether the derived datasets lie next to the manifest."""
-    return all((directory / name).is_dir() for name in DERIVED)
+    """Whether the derived datasets lie next to the manifest, with the columns of this version."""
+    return all(_fits(directory / name, schema) for name, schema in DERIVED.items())
+
+
+def _fits(folder: Path, schema: pa.Schema) -> bool:
+    files = list(folder.glob("*.parquet"))
+    return bool(files) and all(pq.read_schema(file).names == schema.names for file in files)
 
 
 def derive(
@@ -65,10 +70,17 @@ def derive(
     with tempfile.TemporaryDirectory(prefix=".derive-", dir=directory) as folder:
         with open_manifest(directory, memory_limit=memory_limit, threads=threads) as connection:
             done = _derive(connection, Path(folder), previous, threads, bucket_rows)
-        for name in DERIVED:
-            with contextlib.suppress(FileExistsError, OSError):
-                (Path(folder) / name).rename(directory / name)
+        adopt(Path(folder), directory)
     return done
+
+
+def adopt(folder: Path, directory: Path) -> None:
+    """Move finished derived datasets next to the manifest, unless another process was faster."""
+    for name, schema in DERIVED.items():
+        if (directory / name).is_dir() and not _fits(directory / name, schema):
+            shutil.rmtree(directory / name, ignore_errors=True)  # of an older version
+        with contextlib.suppress(OSError):
+            (folder / name).rename(directory / name)
 
 
 def _derive(

@@ -53,14 +53,15 @@ def open_manifest(
         for statement in sqlfiles.view_statements():
             connection.execute(statement)
         if lock:
-            _lock(connection, directory)
+            lock_down(connection, directory)
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def _lock(connection: duckdb.DuckDBPyConnection, directory: Path) -> None:
+def lock_down(connection: duckdb.DuckDBPyConnection, directory: Path) -> None:
+    """From here on the connection reads files of that folder only, and no setting can be changed."""
     connection.execute(f"SET allowed_directories=[{_quoted(str(directory.absolute()) + '/')}]")
     connection.execute("SET enable_external_access=false")
     connection.execute("SET lock_configuration=true")

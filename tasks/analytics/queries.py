@@ -5,14 +5,18 @@
 ...     result.columns[0].name, result.rows[0][0]
 """
 
+import csv
 import datetime
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from tasks import clock
 from tasks.analytics.sqlfiles import Parameter, Query, find, load, queries
@@ -24,14 +28,19 @@ __all__ = [
     "Page",
     "Query",
     "Result",
+    "as_result",
+    "bind",
     "find",
     "fleet_defaults",
     "load",
     "page",
     "queries",
+    "rows_of",
     "run",
     "run_arrow",
-    "select_arrow",
+    "run_sorted",
+    "write_csv",
+    "write_parquet",
 ]
 
 _TRUE, _FALSE = {"true", "1", "yes"}, {"false", "0", "no"}
@@ -88,7 +97,7 @@ def run(
     defaults: Mapping[str, Any] | None = None,
 ) -> Result:
     """All rows. Raises ConfigError on a wrong parameter, Permanent if DuckDB cannot answer."""
-    return _result(query, _execute(connection, query.sql, bind(query, parameters or {}, defaults or {}), query.name))
+    return as_result(query, _execute(connection, query.sql, bind(query, parameters or {}, defaults or {}), query.name))
 
 
 def run_arrow(
@@ -99,6 +108,26 @@ def run_arrow(
 ) -> pa.Table:
     """All rows as an Arrow table, for Parquet and for code."""
     return _execute(connection, query.sql, bind(query, parameters or {}, defaults or {}), query.name)
+
+
+def run_sorted(
+    connection: duckdb.DuckDBPyConnection,
+    query: Query,
+    parameters: Mapping[str, Any] | None = None,
+    defaults: Mapping[str, Any] | None = None,
+    *,
+    sort: str | None = None,
+    limit: int | None = None,
+) -> pa.Table:
+    """Rows as an Arrow table, the first `limit` of them. `sort`: a column, largest first; `+column`: smallest first."""
+    bound = bind(query, parameters or {}, defaults or {})
+    text = _stripped(query.sql)
+    if sort is not None:
+        columns = {column.name for column in _describe(connection, query, bound)}
+        text = f"SELECT * FROM ({text}) {_order(query, columns, sort.removeprefix('+'), not sort.startswith('+'))}"  # noqa: S608
+    if limit is not None:
+        text, bound = f"SELECT * FROM ({text}) LIMIT $page_limit", bound | {"page_limit": limit}  # noqa: S608
+    return _execute(connection, text, bound, query.name)
 
 
 def page(
@@ -125,7 +154,7 @@ def page(
     bound |= {"page_limit": limit, "page_offset": offset} | ({"page_search": search} if search else {})
     table = _execute(connection, text, bound, query.name)
     total = table["page_total"][0].as_py() if table.num_rows else _count(connection, query, columns, bound, search)
-    return Page(_result(query, table.drop_columns(["page_total"])), total, offset)
+    return Page(as_result(query, table.drop_columns(["page_total"])), total, offset)
 
 
 def select_arrow(
@@ -220,17 +249,19 @@ def _describe(connection: duckdb.DuckDBPyConnection, query: Query, bound: dict[s
 
 
 def _page_sql(query: Query, columns: tuple[Column, ...], sort: str | None, descending: bool, search: bool) -> str:
-    if sort is not None and sort not in {column.name for column in columns}:
-        raise ConfigError(f"query {query.name} has no column {sort!r}")
-    ties = [_identifier(name) for name in query.key]
-    order = ""
-    if sort is not None:
-        direction = "DESC" if descending else "ASC"
-        order = "ORDER BY " + ", ".join([f"{_identifier(sort)} {direction} NULLS LAST", *ties])
+    order = _order(query, {column.name for column in columns}, sort, descending) if sort is not None else ""
     return (
         f"SELECT *, count(*) OVER () AS page_total FROM ({_stripped(query.sql)})"  # noqa: S608 - our own file, checked names
         f" {_where(columns, search)} {order} LIMIT $page_limit OFFSET $page_offset"
     )
+
+
+def _order(query: Query, columns: set[str], sort: str, descending: bool) -> str:
+    """The clause; ties are broken by the query's key."""
+    if sort not in columns:
+        raise ConfigError(f"query {query.name} has no column {sort!r}; it has: {', '.join(sorted(columns))}")
+    terms = [f"{_identifier(sort)} {'DESC' if descending else 'ASC'} NULLS LAST", *map(_identifier, query.key)]
+    return "ORDER BY " + ", ".join(terms)
 
 
 def _where(columns: tuple[Column, ...], search: bool) -> str:
@@ -248,10 +279,34 @@ def _count(
     return int(_execute(connection, text, rest, query.name)["n"][0].as_py())
 
 
-def _result(query: Query, table: pa.Table) -> Result:
+def write_parquet(table: pa.Table, path: Path) -> None:
+    """A Parquet file of the rows; it appears whole. Raises OSError."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        pq.write_table(table, part, compression="zstd")
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_csv(table: pa.Table) -> None:
+    """CSV with a header line on standard output."""
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(table.column_names)
+    for batch in table.to_batches():
+        writer.writerows(zip(*(column.to_pylist() for column in batch.columns), strict=True))
+
+
+def as_result(query: Query, table: pa.Table) -> Result:
+    """The rows as plain Python values."""
+    return rows_of(table, query.name)
+
+
+def rows_of(table: pa.Table, name: str = "") -> Result:
+    """The same for the answer of any statement."""
     columns = tuple(Column(field.name, _type_name(field.type)) for field in table.schema)
     rows = tuple(zip(*(column.to_pylist() for column in table.columns), strict=True)) if table.num_columns else ()
-    return Result(query.name, columns, rows)
+    return Result(name, columns, rows)
 
 
 def _type_name(kind: pa.DataType) -> str:

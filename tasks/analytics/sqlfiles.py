@@ -22,7 +22,7 @@ _HERE = Path(__file__).resolve().parent
 # In the wheel the files lie inside the package, in a checkout beside it.
 _ROOTS = (_HERE.parent / "sql", _HERE.parent.parent / "sql")
 _PARAMETER = re.compile(r"-- parameter (\w+) ([A-Z]+(?:\[\])?)(?: = (.*?))?: (.+)")
-_NOT_QUERIES = {"views", "plan"}  # plan: the planner's own inputs
+_NOT_QUERIES = {"views", "plan", "reference"}  # plan: the planner's inputs; reference: what tests compare with
 _VIEW_ORDER = re.compile(r"(\d+)_(\w+)")
 
 

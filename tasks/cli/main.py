@@ -22,9 +22,11 @@ VERBS: tuple[str, ...] = (
     "inspect",
     "maintain",
     "plan",
+    "query",
     "reads",
     "retire",
     "scan",
+    "sql_",
     "status",
     "up",
 )
