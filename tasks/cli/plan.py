@@ -3,6 +3,8 @@
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
 from rich.table import Table
 
 from tasks.cli.common import FleetOption, JsonOption, err, fleet_of, out, print_json
@@ -94,17 +96,16 @@ def _print(plan: "Plan", budget: "Budget") -> None:
 def _actions(plan: "Plan") -> Table:
     from tasks.plan.explain import action_rows
 
-    table = Table(title=f"{len(plan.actions)} merges", title_justify="left")
-    for name in ("disk", "engine", "chain", "run", "why"):
-        table.add_column(name)
-    for name in ("through worker", "copied", "egress", "time", "frees", "net/month"):
-        table.add_column(name, justify="right")
+    table = Table(title=f"{len(plan.actions)} merges", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("disk", overflow="fold", min_width=10)
+    for name in ("engine", "chain"):
+        table.add_column(name, no_wrap=True)
+    for name in ("worker", "copied", "egress", "time", "frees", "net/month"):
+        table.add_column(name, justify="right", no_wrap=True)
     rows = action_rows(plan)
     for row in rows[:SHOWN]:
-        table.add_row(
-            row.disk_id, row.engine, row.layers, row.run, row.reason,
-            row.moved, row.copied, row.egress, row.time, row.freed, row.score,
-        )  # fmt: skip
+        figures = (row.moved, row.copied, row.egress, row.time, row.freed, row.score)
+        table.add_row(escape(row.disk_id), row.engine, row.layers, *figures)
     if len(rows) > SHOWN:
         table.caption = f"and {len(rows) - SHOWN} more: --json shows all"
     return table
@@ -113,17 +114,21 @@ def _actions(plan: "Plan") -> Table:
 def _skips(plan: "Plan") -> Table:
     from tasks.plan.explain import skip_counts
 
-    table = Table("disks", "code", "why", "for example", title=f"{len(plan.skips)} left alone", title_justify="left")
+    title = f"{len(plan.skips)} left alone"
+    table = Table("disks", title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("code", no_wrap=True)
+    table.add_column("why")
+    table.add_column("for example", overflow="fold")
     for code, count, meaning in skip_counts(plan):
         first = next(skip for skip in plan.skips if skip.reason == code)
-        table.add_row(str(count), code, meaning, f"{first.disk_id}: {first.detail}")
+        table.add_row(str(count), code, meaning, escape(f"{first.disk_id}: {first.detail}"))
     return table
 
 
 def _budget(plan: "Plan", budget: "Budget") -> Table:
     from tasks.plan.explain import budget_rows
 
-    table = Table("budget", "plan", "share", title="budgets", title_justify="left")
+    table = Table("budget", "plan", "share", title="budgets", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for row in budget_rows(plan, budget):
         table.add_row(row.name, row.text, f"{row.share:.1%}")
     return table
