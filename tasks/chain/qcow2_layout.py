@@ -65,6 +65,7 @@ class Limits:
     max_metadata_bytes: int = 16 * GIB  # L2 tables of one layer: bounds the time, about 1 s per GiB of tables
     max_host_clusters: int = 1 << 29  # one bit each: 64 MiB (32 TiB of 64 KiB clusters)
     max_bitmap_directory_bytes: int = 64 * MIB  # QEMU's own
+    max_bitmap_table_bytes: int = 16 * MIB  # of all bitmaps: 1,000 bitmaps of a disk of 100 TiB
 
 
 @dataclass(frozen=True, slots=True)

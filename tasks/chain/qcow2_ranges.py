@@ -37,6 +37,17 @@ class ByteRange:
         return self.start + self.length
 
 
+def join_places(places: Sequence[tuple[int, int]]) -> list[ByteRange]:
+    """Requests for disjoint (start, length) in ascending order: adjacent ones joined, long ones cut."""
+    runs: list[tuple[int, int]] = []
+    for start, length in places:
+        if runs and sum(runs[-1]) == start:
+            runs[-1] = (runs[-1][0], runs[-1][1] + length)
+        else:
+            runs.append((start, length))
+    return [part for start, length in runs for part in cut(start, length)]
+
+
 def cut(start: int, length: int) -> list[ByteRange]:
     """One range as requests of bounded size."""
     return [

@@ -36,7 +36,7 @@ from tasks.chain.qcow2_layout import (
     parse_header,
 )
 from tasks.chain.qcow2_names import NameRules, backing_of
-from tasks.chain.qcow2_ranges import FIRST_READ_BYTES, GROUP_BYTES, Blocks, ByteRange, coalesce_tables, cut
+from tasks.chain.qcow2_ranges import FIRST_READ_BYTES, GROUP_BYTES, Blocks, ByteRange, coalesce_tables, join_places
 from tasks.chain.qcow2_usage import HostUsage
 from tasks.errors import Refused
 from tasks.units import MIB
@@ -118,8 +118,10 @@ class Qcow2Reader:
         _own_places(header, extensions, usage)
         tables = yield from self._read_tables(header, extensions)
         l1 = _checked_l1(tables[0], header, self._object_bytes)
-        self._own_tables(header, extensions, tables, l1, usage)
+        self._own_tables(header, tables, l1, usage)
         self._note_l2(header, l1)
+        if extensions.bitmaps:
+            yield from self._check_bitmaps(header, extensions, tables[2], usage)
         del tables, block
         yield from self._read_l2(header, l1, L2Decoder(header, self._object_bytes, usage))
 
@@ -154,24 +156,32 @@ class Qcow2Reader:
         ]
         if extensions.bitmaps:
             places.append((extensions.bitmaps.directory_offset, extensions.bitmaps.directory_size))
+        return (yield from self._read_places(places))
+
+    def _read_places(self, places: list[tuple[int, int]]) -> Generator[_Wants, Blocks, list[bytes]]:
+        """Bytes of disjoint (start, length), from the first block or fetched."""
         found = [self._first.read(start, length) for start, length in places]
         missing = {place for place, block in zip(places, found, strict=True) if block is None}
         if missing:
-            fetched = yield tuple(part for start, length in sorted(missing) for part in cut(start, length))
+            fetched = yield tuple(join_places(sorted(missing)))
             found = [fetched.read(*p) if b is None else b for p, b in zip(places, found, strict=True)]
         return [block if block is not None else b"" for block in found]
 
-    def _own_tables(
-        self, header: Header, extensions: Extensions, tables: list[bytes], l1: I64, usage: HostUsage
-    ) -> None:
+    def _own_tables(self, header: Header, tables: list[bytes], l1: I64, usage: HostUsage) -> None:
         """Note the clusters that the tables name; anything that overlaps is refused."""
         bits = header.cluster_bits
         usage.own(_checked_refblocks(tables[1], header, self._object_bytes) >> bits, "refcount block")
         usage.own(l1[l1 != 0] >> bits, "L2 table")
-        if extensions.bitmaps:
-            found = qcow2_bitmaps.parse_directory(tables[2], extensions.bitmaps, header, self._object_bytes)
-            for table in found:
-                usage.own_range(table.offset, table.length, bits, "bitmap table")
+
+    def _check_bitmaps(self, header: Header, extensions: Extensions, directory: bytes, usage: HostUsage) -> _Steps:
+        """Read the tables of persistent bitmaps and note their clusters."""
+        assert extensions.bitmaps
+        found = qcow2_bitmaps.parse_directory(directory, extensions.bitmaps, header, self._object_bytes, self._limits)
+        for table in found:
+            usage.own_range(table.offset, table.length, header.cluster_bits, "bitmap table")
+        tables = yield from self._read_places([(table.offset, table.length) for table in found])
+        clusters = qcow2_bitmaps.bitmap_clusters(tables, header, self._object_bytes)
+        usage.own(clusters >> header.cluster_bits, "bitmap")
 
     def _note_l2(self, header: Header, l1: I64) -> None:
         count = int(np.count_nonzero(l1))
@@ -252,6 +262,8 @@ def _checked_l1(table: bytes, header: Header, object_bytes: int) -> I64:
     if (words & np.uint64(L1_RESERVED_MASK)).any():
         raise Refused(why.RESERVED_BITS, "L1 entry with reserved bits")
     offsets = (words & np.uint64(L1_OFFSET_MASK)).astype(np.int64)
+    if (words[offsets == 0] != 0).any():
+        raise Refused(why.RESERVED_BITS, "L1 entry with flags but no table")
     if (offsets & (header.cluster_size - 1)).any():
         raise Refused(why.L2_UNALIGNED, "L1 entry with an unaligned offset")
     if len(offsets) and int(offsets.max()) + header.cluster_size > object_bytes and offsets.any():

@@ -39,6 +39,7 @@ COMPRESSED_OUTSIDE = "compressed_outside"
 COMPRESSED_COPIED = "compressed_copied"
 OVERLAP = "overlap"  # metadata on metadata, data on metadata, or one host cluster used twice
 BITMAP_DIRECTORY = "bitmap_directory"
+BITMAP_TABLE = "bitmap_table"
 TOO_MUCH_METADATA = "too_much_metadata"
 TOO_MANY_HOST_CLUSTERS = "too_many_host_clusters"
 BACKING_OVERRUN = "backing_overrun"

@@ -58,6 +58,11 @@ def seed_of(image: bytes) -> Seed:
             inside = range(table, min(table + header.cluster_size, len(image) - 7), 8)
             used = [offset for offset in inside if _word(image, offset)]
             entries += [at, *used[:200], *inside[:40]]
+    bitmaps = layout.parse_extensions(image[: header.cluster_size], header).bitmaps
+    if bitmaps:
+        directory = range(bitmaps.directory_offset, bitmaps.directory_offset + bitmaps.directory_size, 8)
+        table = _word(image, bitmaps.directory_offset)
+        entries += [*directory, *range(header.header_length, header.header_length + 400, 8)] * 3 + [table] * 20
     return Seed(image, tuple(offset for offset in entries if offset + 8 <= len(image)))
 
 

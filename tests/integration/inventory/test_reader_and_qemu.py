@@ -18,8 +18,8 @@ SAMPLE = 120  # of the random images, in every run; tests/hostile/reader has tho
 
 def assert_like_qemu(path: Path) -> LayerMap:
     found = inspect_file(path)
-    if found.facts.reason == why.CORRUPT:
-        assert qemu_images.info(path)["format-specific"]["data"]["corrupt"]
+    if found.facts.reason in (why.CORRUPT, why.OVERLAP):
+        qemu_images.assert_qemu_spoilt_it(path, found.facts.reason)
         return found
     assert found.ok, found.facts
     assert qemu_images.ranges_of(found.extents) == qemu_images.own_map(path)
