@@ -47,6 +47,7 @@ def open_manifest(
     )
     try:
         connection.execute("SET TimeZone='UTC'")
+        connection.execute("SET enable_progress_bar=false")  # it is drawn on standard output, into --json
         connection.execute(f"SET temp_directory={_quoted(tempfile.gettempdir() + '/chainwright-duckdb')}")
         for name, schema in (DATASETS | DERIVED).items():
             connection.execute(f"CREATE VIEW {name} AS {_select(directory / name, schema)}")
