@@ -26,7 +26,7 @@ from tasks.chain.parts import PartPlan, cut
 from tasks.chain.qcow2_names import NameRules
 from tasks.errors import Permanent, Refused
 from tasks.execute.guest import GuestView, LocalLayer
-from tasks.execute.job import Job, check_links, open_layer
+from tasks.execute.job import Job, check_bitmaps, check_links, open_layer
 from tasks.execute.rebase import Opened
 from tasks.execute.receipt import Proof
 from tasks.execute.replica import HeldFile, one_range
@@ -42,6 +42,7 @@ def merge(job: Job) -> Result:
     action = job.action
     run = [open_layer(job, ref) for ref in action.run]
     check_links(run, action.base, complete=True)
+    check_bitmaps(job, run, top_too=False)
     check_mix(run, job)
     layout = plan_layout(job, run)
     for number, (replica, _) in enumerate(run):
@@ -74,8 +75,6 @@ def check_mix(run: Sequence[Opened], job: Job) -> None:
             raise Refused("extended_l2", f"{name} has sub-clusters")
         if facts.cluster_bits != top.cluster_bits:
             raise Refused("cluster_size_mix", f"{name}: clusters of {facts.cluster_size}, the top {top.cluster_size}")
-        if facts.bitmaps and not job.fleet.policy.drop_bitmaps:
-            raise Refused("bitmaps_present", f"{name} has {facts.bitmaps} bitmaps, which the merge would lose")
         if (layer.map.extents.kind == ExtentKind.COMPRESSED).any():
             kinds.add(facts.compression_type)
     if len(kinds) > 1:

@@ -114,6 +114,17 @@ def check_links(layers: Sequence[tuple[Replica, LocalLayer]], base: LayerRef | N
             raise Refused("backing_format", f"layer {replica.ref.layer_id} declares {facts.backing_format!r}")
 
 
+def check_bitmaps(job: Job, run: Sequence[tuple[Replica, LocalLayer]], *, top_too: bool) -> None:
+    """Refused (`bitmaps_present`) if the merge would lose or dirty persistent bitmaps (hazard 10).
+
+    `top_too`: QEMU writes into the top, so that bitmaps there are refused even where policy lets others be dropped.
+    """
+    for number, (replica, layer) in enumerate(run):
+        count = layer.map.facts.bitmaps
+        if count and (not job.fleet.policy.drop_bitmaps or (top_too and number == 0)):
+            raise Refused("bitmaps_present", f"layer {replica.ref.layer_id} has {count}: the merge would spoil them")
+
+
 def virtual_size_of(job: Job, ref: LayerRef) -> int:
     """A layer's virtual size, from its header alone."""
     block = job.stores[ref.region].get_range(keys.layer(ref.layer_id), 0, KNOWN_HEADER_BYTES, ref.etag)

@@ -15,10 +15,11 @@ from tasks.chain import needs
 from tasks.chain.extent import Ranges, allocated, intersect, subtract, union
 from tasks.chain.fetches import align, clip
 from tasks.chain.layer import ExtentKind, layer_file_name
-from tasks.chain.visible import NOBODY, resolve
+from tasks.chain.visible import NOBODY, Visible, resolve
 from tasks.errors import Permanent
 from tasks.execute.guest import GuestView, LocalLayer, ranges_where
 from tasks.execute.receipt import Proof
+from tasks.execute.replica import one_range
 from tasks.plan.steps import LayerRef
 from tasks.qemu.img import CheckResult
 
@@ -35,6 +36,7 @@ class Evidence:
     leaks_before: int  # clusters that the old top had leaked already: harmless, and none may come on top
     check: CheckResult
     base: LayerRef | None
+    base_size: int  # virtual size of the base; 0 if there is none: behind it, absent clusters read as zero
     drops_equal: bool  # may the result leave out what the base shows already (rebase)?
 
 
@@ -86,7 +88,8 @@ def _check_map(evidence: Evidence, moved: Ranges) -> None:
         return
     view = resolve([layer.view for layer in evidence.run])
     decided = intersect(ranges_where(view, view.owner != NOBODY), moved)
-    lost = subtract(decided, held)
+    zeros = ranges_where(view, _is_zero(view) & (view.owner != NOBODY))
+    lost = subtract(subtract(decided, held), intersect(zeros, one_range(evidence.base_size, size)))
     if lost.total_bytes:
         raise Permanent(f"the result misses {lost.total_bytes} bytes that the run decides")
     stored = ranges_where(view, np.isin(view.kind, _STORED) & (view.owner != NOBODY))
@@ -97,19 +100,26 @@ def _check_map(evidence: Evidence, moved: Ranges) -> None:
 
 
 def _check_own(result: LocalLayer, top: LocalLayer) -> None:
-    """Same kinds, same host offsets. The result's map is cut at the top's extents."""
+    """Same kinds, and stored bytes at the same place. A zero may get or lose a host cluster: it reads the same."""
     view = resolve([top.view, result.view])
     again = resolve([result.view, top.view])
     mine = view.owner == 0
+    zero, zero_again = _is_zero(view)[mine], _is_zero(again)[mine]
+    stored = ~zero
     same = (
         np.array_equal(view.start, again.start)
         and (again.owner[mine] == 0).all()
-        and np.array_equal(view.kind[mine], again.kind[mine])
-        and np.array_equal(view.host_offset[mine], again.host_offset[mine])
-        and np.array_equal(view.host_length[mine], again.host_length[mine])
+        and np.array_equal(zero, zero_again)
+        and np.array_equal(view.kind[mine][stored], again.kind[mine][stored])
+        and np.array_equal(view.host_offset[mine][stored], again.host_offset[mine][stored])
+        and np.array_equal(view.host_length[mine][stored], again.host_length[mine][stored])
     )
     if not same:
         raise Permanent("a cluster of the old top is not where it was")
+
+
+def _is_zero(view: Visible) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
+    return np.isin(view.kind, (ExtentKind.ZERO, ExtentKind.ZERO_ALLOCATED))
 
 
 def _whole(ranges: Ranges, top: LocalLayer) -> Ranges:

@@ -18,7 +18,7 @@ from tasks.chain.layer import layer_file_name
 from tasks.errors import Refused
 from tasks.execute import guarded
 from tasks.execute.guest import LocalLayer
-from tasks.execute.job import Job, check_links, open_layer
+from tasks.execute.job import Job, check_bitmaps, check_links, open_layer
 from tasks.execute.proof import Evidence, prove
 from tasks.execute.replica import Replica, one_range
 from tasks.execute.result import Result, parts_over
@@ -38,6 +38,7 @@ def merge(job: Job) -> Result:
     run = [open_layer(job, ref) for ref in action.run]
     under = [open_layer(job, ref) for ref in (action.base, *action.below)]
     check_links([*run, *under], None, complete=True)
+    check_bitmaps(job, run, top_too=True)
     _fetch(run, under)
     job.at("fetched")
     top, old = run[0]
@@ -60,6 +61,7 @@ def merge(job: Job) -> Result:
         leaks_before=before.leaks,
         check=after,
         base=action.base,
+        base_size=under[0][1].map.facts.virtual_size,
         drops_equal=True,
     )
     return Result(result, parts_over(job, top, changed), lambda: prove(evidence))

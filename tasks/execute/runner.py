@@ -44,10 +44,12 @@ from tasks.execute.workspace import reserve
 from tasks.plan.steps import Cost
 from tasks.qemu import img
 from tasks.store.heads import HeadStore, HeadVersion
+from tasks.units import MIB
 
 log = logging.getLogger(__name__)
 
 ENGINES: dict[str, Callable[[Job], Result]] = {"rebase": rebase.merge, "stream": stream.merge, "compose": compose.merge}
+_SPARE_BYTES = 32 * MIB  # logs, read-back metadata, what a prediction may be off
 _LOST_REASONS = {"disk_running", "head_moved"}  # the head went on since the plan was made
 
 
@@ -113,11 +115,16 @@ def _under_lease(attempt: Attempt, before: Head) -> Receipt:
     leftovers.clean(job, attempt.journal.read(), before, attempt.held.head)
     job.at("cleaned")
     check_inputs(job, job.chain)
-    room = action.cost.temp_bytes + sum(ref.size_bytes for ref in action.run[:1])
-    with reserve(Path(job.fleet.work_dir), job.new_layer_id(0), room, job.fleet.work_bytes) as workspace:
+    with reserve(Path(job.fleet.work_dir), job.new_layer_id(0), _room(job), job.fleet.work_bytes) as workspace:
         attempt.job = replace(job, folder=workspace.path)
         attempt.job.at("reserved")
         return _make_and_publish(attempt)
+
+
+def _room(job: Job) -> int:
+    """Bytes of the work directory to reserve: what was predicted and a margin; whole layers for a full verification."""
+    full = sum(ref.size_bytes for ref in job.chain) if job.fleet.policy.safety.verify == "full" else 0
+    return job.action.cost.temp_bytes * 5 // 4 + 2 * full + _SPARE_BYTES
 
 
 def _make_and_publish(attempt: Attempt) -> Receipt:

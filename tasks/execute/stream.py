@@ -19,7 +19,7 @@ from tasks.chain.layer import layer_file_name
 from tasks.errors import Refused
 from tasks.execute import guarded
 from tasks.execute.guest import LocalLayer
-from tasks.execute.job import Job, check_links, open_layer, virtual_size_of
+from tasks.execute.job import Job, check_bitmaps, check_links, open_layer, virtual_size_of
 from tasks.execute.proof import Evidence, prove
 from tasks.execute.rebase import Opened, room
 from tasks.execute.replica import one_range
@@ -34,7 +34,9 @@ def merge(job: Job) -> Result:
     action = job.action
     run = [open_layer(job, ref) for ref in action.run]
     check_links(run, action.base, complete=True)
-    check_mix(run, job)
+    check_bitmaps(job, run, top_too=True)
+    base_size = virtual_size_of(job, action.base) if action.base else 0
+    check_mix(run, base_size)
     _fetch(run)
     job.at("fetched")
     top, old = run[0]
@@ -58,15 +60,16 @@ def merge(job: Job) -> Result:
         leaks_before=before.leaks,
         check=after,
         base=action.base,
+        base_size=base_size,
         drops_equal=False,
     )
     return Result(result, parts_over(job, top, changed), lambda: prove(evidence))
 
 
-def check_mix(run: list[Opened], job: Job) -> None:
+def check_mix(run: list[Opened], base_size: int) -> None:
     """Refused, with the hazard's name, unless stream is right for this mix (notes, format matrix)."""
     top = run[0][1].map.facts
-    exposed = min(top.virtual_size, virtual_size_of(job, job.action.base)) if job.action.base else 0
+    exposed = min(top.virtual_size, base_size)
     for replica, layer in run:
         facts, name = layer.map.facts, f"layer {replica.ref.layer_id}"
         if facts.version < 3:
@@ -79,8 +82,6 @@ def check_mix(run: list[Opened], job: Job) -> None:
             )
         if facts.virtual_size < exposed:
             raise Refused("short_parent", f"{name} ends at {facts.virtual_size}: the base would show up to {exposed}")
-        if facts.bitmaps and not job.fleet.policy.drop_bitmaps:
-            raise Refused("bitmaps_present", f"{name} has {facts.bitmaps} bitmaps, which the merge would lose or dirty")
 
 
 def _fetch(run: list[Opened]) -> None:
