@@ -123,7 +123,14 @@ class HeadStore:
         changed = version.head.next(attempt_id, clock.now().isoformat(), **changes)
         return self._write(changed, lambda key, body: self.control.put_if_match(key, body, version.etag))
 
-    def start(self, disk_id: str, host: str, qmp: str | None = None, attempt_id: str | None = None) -> HeadVersion:
+    def start(
+        self,
+        disk_id: str,
+        host: str,
+        qmp: str | None = None,
+        attempt_id: str | None = None,
+        overlay: str | None = None,
+    ) -> HeadVersion:
         """A VM starts: running, whatever lease is there (it is cleared, so its holder's next write fails).
 
         Wins at once: a lost compare-and-swap is tried again. Refused (`disk_running`, `snapshot_head`). Calling again
@@ -135,7 +142,7 @@ class HeadStore:
             if now.head.state == "running" and now.head.attempt_id == attempt:
                 return now
             check_startable(now.head)
-            return self.swap(now, attempt, state="running", host=host, qmp=qmp, lease=None)
+            return self.swap(now, attempt, state="running", host=host, qmp=qmp, overlay=overlay, lease=None)
 
         return self._until_won(disk_id, change)
 
@@ -150,9 +157,8 @@ class HeadStore:
                 return now
             check_stoppable(now.head)
             size = now.head.virtual_size if virtual_size is None else virtual_size
-            return self.swap(
-                now, attempt, state="idle", host=None, qmp=None, tip=tip or now.head.tip, virtual_size=size
-            )
+            gone = {"host": None, "qmp": None, "overlay": None, "stream_base": None}
+            return self.swap(now, attempt, state="idle", tip=tip or now.head.tip, virtual_size=size, **gone)
 
         return self._until_won(disk_id, change)
 

@@ -21,6 +21,7 @@ from tasks.store.upload import upload_file
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
+    from types_boto3_s3.type_defs import ObjectTypeDef
 
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 PAGE = 1000  # the most that S3 gives
@@ -53,16 +54,17 @@ class S3Store:
         """HEAD."""
         with translated(self._where(key)):
             answer = self._client.head_object(Bucket=self.bucket, Key=key)
-        return ObjectInfo(key, answer["ContentLength"], answer["ETag"], answer["LastModified"])
+            return ObjectInfo(key, answer["ContentLength"], answer["ETag"], answer["LastModified"])
 
     def get(self, key: str) -> tuple[bytes, ObjectInfo]:
         """GET of the whole object."""
         with translated(self._where(key)):
             answer = self._client.get_object(Bucket=self.bucket, Key=key)
             body = answer["Body"].read()
-        if len(body) != answer["ContentLength"]:
-            raise Transient(f"{self._where(key)}: {len(body)} of {answer['ContentLength']} bytes arrived")
-        return body, ObjectInfo(key, len(body), answer["ETag"], answer["LastModified"])
+            info = ObjectInfo(key, answer["ContentLength"], answer["ETag"], answer["LastModified"])
+        if len(body) != info.size:
+            raise Transient(f"{self._where(key)}: {len(body)} of {info.size} bytes arrived")
+        return body, info
 
     def get_range(self, key: str, start: int, length: int, if_match: str | None = None) -> bytes:
         """GET with Range; an answer that is not exactly the range is Transient."""
@@ -87,7 +89,7 @@ class S3Store:
             answer = self._client.put_object(
                 Bucket=self.bucket, Key=key, Body=body, IfNoneMatch="*", ContentMD5=_md5(body)
             )
-        return answer["ETag"]
+            return answer["ETag"]
 
     def put_if_match(self, key: str, body: bytes, etag: str) -> str:
         """PUT with `If-Match`."""
@@ -96,9 +98,9 @@ class S3Store:
                 answer = self._client.put_object(
                     Bucket=self.bucket, Key=key, Body=body, IfMatch=etag, ContentMD5=_md5(body)
                 )
+                return answer["ETag"]
         except NotFound as error:  # AWS: the object went
             raise PreconditionFailed(str(error)) from None
-        return answer["ETag"]
 
     def delete(self, key: str, if_match: str | None = None) -> None:
         """DELETE, conditional on the ETag if one is given."""
@@ -113,23 +115,28 @@ class S3Store:
                 raise
 
     def list(self, prefix: str, start_after: str = "") -> Iterator[ObjectInfo]:
-        """ListObjectsV2, page by page, in key order."""
+        """ListObjectsV2, page by page, in key order.
+
+        An answer that does not say whether it is the last page (a body cut short, an empty 200) is Transient: taken as
+        an empty listing it would make every layer look unreferenced.
+        """
         where = self._where(prefix)
         token: dict[str, Any] = {"StartAfter": start_after} if start_after else {}
         last = start_after
         while True:
             with translated(where):
                 page = self._client.list_objects_v2(Bucket=self.bucket, Prefix=prefix, MaxKeys=self._page, **token)
-            for item in page.get("Contents", []):
-                if item["Key"] <= last and last:
-                    raise Transient(f"{where}: listing went back from {last} to {item['Key']}")
-                last = item["Key"]
-                yield ObjectInfo(last, item["Size"], item["ETag"], item["LastModified"])
-            if not page.get("IsTruncated"):
+                more, infos = page["IsTruncated"], [_info_of(item) for item in page.get("Contents", [])]
+                token = {"ContinuationToken": page["NextContinuationToken"]} if more else {}
+            if len(infos) != page.get("KeyCount", len(infos)):
+                raise Transient(f"{where}: a page of {page['KeyCount']} keys has {len(infos)}")
+            for info in infos:
+                if info.key <= last and last:
+                    raise Transient(f"{where}: listing went back from {last} to {info.key}")
+                last = info.key
+                yield info
+            if not more:
                 return
-            if not page.get("NextContinuationToken"):
-                raise Transient(f"{where}: a truncated page without a continuation token")
-            token = {"ContinuationToken": page["NextContinuationToken"]}
 
     def upload_file(self, key: str, path: Path) -> str:
         """PUT, or multipart above a bound."""
@@ -146,7 +153,7 @@ class S3Store:
             answer = self._client.upload_part(
                 Bucket=self.bucket, Key=key, UploadId=upload_id, PartNumber=number, Body=body, ContentMD5=_md5(body)
             )
-        return Part(number, answer["ETag"], len(body))
+            return Part(number, answer["ETag"], len(body))
 
     def copy_part(self, key: str, upload_id: str, number: int, source: CopySource) -> Part:
         """UploadPartCopy with a range and `x-amz-copy-source-if-match`."""
@@ -160,7 +167,7 @@ class S3Store:
                 CopySourceRange=f"bytes={source.start}-{source.start + source.length - 1}",
                 CopySourceIfMatch=source.etag,
             )
-        return Part(number, answer["CopyPartResult"]["ETag"], source.length)
+            return Part(number, answer["CopyPartResult"]["ETag"], source.length)
 
     def complete_multipart(self, key: str, upload_id: str, parts: Sequence[Part]) -> str:
         """CompleteMultipartUpload with `If-None-Match: *`."""
@@ -173,7 +180,7 @@ class S3Store:
                 IfNoneMatch="*",
                 MultipartUpload={"Parts": [{"PartNumber": part.number, "ETag": part.etag} for part in ordered]},
             )
-        return answer["ETag"]
+            return answer["ETag"]
 
     def abort_multipart(self, key: str, upload_id: str) -> None:
         """AbortMultipartUpload."""
@@ -189,11 +196,13 @@ class S3Store:
         while True:
             with translated(self._where(prefix)):
                 page = self._client.list_multipart_uploads(Bucket=self.bucket, Prefix=prefix, **markers)
-            for item in page.get("Uploads", []):
-                yield PendingUpload(item["Key"], item["UploadId"], item["Initiated"])
-            if not page.get("IsTruncated"):
+                more, uploads = page["IsTruncated"], page.get("Uploads", [])
+                pending = [PendingUpload(item["Key"], item["UploadId"], item["Initiated"]) for item in uploads]
+                if more:
+                    markers = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
+            yield from pending
+            if not more:
                 return
-            markers = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
 
     def _exists(self, key: str) -> bool:
         try:
@@ -212,6 +221,10 @@ def _checked_range(where: str, status: int, content_range: str, body: bytes, sta
     if first != start or last - first + 1 != expected or len(body) != expected:
         raise Transient(f"{where}: asked for {start}+{length}, got {first}-{last}/{total} and {len(body)} bytes")
     return body
+
+
+def _info_of(item: "ObjectTypeDef") -> ObjectInfo:
+    return ObjectInfo(item["Key"], item["Size"], item["ETag"], item["LastModified"])
 
 
 def _md5(body: bytes) -> str:

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 import urllib3.exceptions
 from botocore import exceptions as boto
+from botocore.parsers import ResponseParserError
 
 from tasks.errors import ChainwrightError, NotFound, Permanent, PreconditionFailed, Transient
 
@@ -17,6 +18,7 @@ _NETWORK = (
     boto.ConnectionError,
     boto.HTTPClientError,
     boto.IncompleteReadError,
+    ResponseParserError,  # XML that ends too early
     urllib3.exceptions.HTTPError,
     OSError,
 )
@@ -35,6 +37,8 @@ def translated(where: str) -> Iterator[None]:
         raise from_response(error, where) from None
     except _NETWORK as error:
         raise Transient(f"{where}: {_first_line(error)}") from None
+    except KeyError as error:  # an answer cut short in its headers parses, but says less
+        raise Transient(f"{where}: the answer lacks {error}") from None
     except boto.BotoCoreError as error:  # credentials, parameters
         raise Permanent(f"{where}: {_first_line(error)}") from None
 
