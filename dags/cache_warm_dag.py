@@ -15,8 +15,8 @@ layer's tables, minus what is cached already. Boot trace first, then heat, then 
 retry goes on where the last try stopped. Layers never change, so a run that was ended half-way has lost nothing.
 
 **Parameters.** `dry_run` (default true; scheduled runs: `[schedule] warm_dry_run` in fleet.toml), `disk`, `region`.
-Example: `{"disk": "web-1", "region": "ap-south", "dry_run": false}`. It also runs after maintenance has changed heads,
-so that the regions that read the old layers have the new ones before the old are retired.
+Example: `{"disk": "web-1", "region": "ap-south", "dry_run": false}`. What a merge has replaced is warmed by the merge's
+own task, not here.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable, Param, dag, task
+from airflow.sdk import Param, dag, task
 
-from dags.defaults import DEFAULT_ARGS, HEADS, TAGS, control, fleet
+from dags.defaults import DEFAULT_ARGS, TAGS, control, fleet
 from dags.work import regional_work, report
 
 
 @dag(
-    schedule=AssetOrTimeSchedule(timetable=CronTriggerTimetable(fleet().schedule.warm, timezone="UTC"), assets=[HEADS]),
+    schedule=fleet().schedule.warm,
     catchup=False,
     max_active_runs=1,
     dagrun_timeout=timedelta(hours=12),

@@ -11,9 +11,9 @@ you say otherwise**.
 | `explain` | prints the plan in its log: what would be merged, why, the bytes, the money |
 | `gate`, `approve` | a plan that moves more than `policy.approve_above_bytes` waits for a person (*Required actions*) |
 | `work_<region>` | the region's share of the plan; nothing in dry run |
-| `act_<region>` | the actions; at most as many at once as the region's pool `region-<region>` has slots |
+| `act_<region>` | the actions; at most as many at once as the region's pool `region-<region>` has slots. A new layer |
+|  | is then warmed in the regions whose guests read the old ones |
 | `report` | outcome by disk |
-| `announce` | after something was published: `cache_warm` follows |
 
 **Parameters.** `dry_run` (default true) plans and explains, and changes nothing; scheduled runs use the default, which
 the operator turns off in fleet.toml (`[schedule] maintenance_dry_run = false`). `approve`: `policy`, `always` or
@@ -34,9 +34,8 @@ from typing import Any
 
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import Param, dag, task
-from airflow.sdk.exceptions import AirflowSkipException
 
-from dags.defaults import DEFAULT_ARGS, HEADS, MANIFEST, TAGS, control, fleet
+from dags.defaults import DEFAULT_ARGS, MANIFEST, TAGS, control, fleet
 from dags.work import pick_task_ids, regional_work, report
 
 
@@ -77,7 +76,7 @@ def chain_maintenance() -> None:
     work = regional_work(plan)
     text >> decided >> [approve, *work.first]
     approve >> work.first
-    announce(report(plan, work.results))
+    report(plan, work.results)
 
 
 @task(task_id="plan", queue=control().queue, multiple_outputs=False)
@@ -106,13 +105,6 @@ def gate(plan: dict[str, Any], params: dict[str, Any]) -> str | list[str]:
         return pick_task_ids()
     above = plan["bytes"] > fleet().policy.approve_above_bytes
     return "approve" if above or params["approve"] == "always" else pick_task_ids()
-
-
-@task(outlets=[HEADS], queue=control().queue)
-def announce(report: dict[str, Any]) -> None:
-    """Let warming follow, where something was published."""
-    if not report["outcomes"].get("published"):
-        raise AirflowSkipException("no head was changed")
 
 
 chain_maintenance()

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 TAGS = ["chainwright"]
 MANIFEST = Asset(name="chainwright_manifest", uri="chainwright://manifest")  # a new snapshot of the inventory
-HEADS = Asset(name="chainwright_heads", uri="chainwright://heads")  # maintenance has published new tips
 MAX_MAPPED = 1000  # Airflow refuses longer lists (max_map_length 1024); what is left waits for the next run
 
 # The worker judges by the real error: what cannot succeed by repetition fails at once, with its one clear line.

@@ -67,9 +67,9 @@ def run_item(item: dict[str, Any], attempt: str) -> dict[str, Any]:
         from tasks.stages import warm
 
         return {**item, **warm.warm(fleet(), item["disk_id"], item["region"], dry_run=False)}
-    from tasks.stages import apply
+    from tasks.stages import maintain
 
-    return {**item, **apply.apply_action(fleet(), item["plan_id"], item["action_id"], attempt)}
+    return {**item, **maintain.merge(fleet(), item["plan_id"], item["action_id"], attempt)}
 
 
 def attempt_of(context: Any) -> str:

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from tasks.cli.common import EXIT_FAILED, JsonOption, err, out, print_json
 from tasks.cli.up import StateOption
-from tasks.units import human_bytes, human_seconds
+from tasks.units import MIB, human_bytes, human_seconds
 
 if typing.TYPE_CHECKING:
     from tasks.embedded.demo import DemoResult
@@ -48,12 +48,16 @@ def register(app: typer.Typer) -> None:
 def _print(result: "DemoResult", login: "Login") -> None:
     out.print()
     out.print(_heads(result))
-    out.print(_actions(result))
+    if result.actions:
+        out.print()
+        out.print(_actions(result))
+    out.print()
     for line in result.lines:
         verdict = "unchanged" if line.unchanged else "[red]CHANGED[/red]"
         out.print(f"{line.disk.disk_id:14} {verdict}  sha256 {line.after.sha256}")
     out.print("(hash of: the local files before import; the store before; the store after; an export after)")
     out.print()
+    out.print(f"build-1 cold, after its cache was warmed by cache_warm: {result.warm_seconds:.2f} s")
     out.print(f"Took {human_seconds(result.seconds)}. The fleet is up.")
     out.print(f"Airflow: {login.url}  user {login.user}, password {login.password}")
     for url in result.run_urls:
@@ -62,15 +66,16 @@ def _print(result: "DemoResult", login: "Login") -> None:
 
 
 def _heads(result: "DemoResult") -> Table:
-    table = Table("head", "kind", "region", "layers", "stored bytes", "cold read of the whole disk", box=None)
+    table = Table("head", "layers", "stored MiB", "cold read: s", "requests", "origin MiB", box=None)
     for line in result.lines:
+        before, after = line.before, line.after
         table.add_row(
-            line.disk.disk_id,
-            line.disk.kind,
-            line.disk.region,
-            f"{line.before.layers} → {line.after.layers}",
-            f"{human_bytes(line.before.stored_bytes)} → {human_bytes(line.after.stored_bytes)}",
-            f"{line.before.cold_seconds:.2f} s → {line.after.cold_seconds:.2f} s",
+            f"{line.disk.disk_id} ({line.disk.region})",
+            f"{before.layers} → {after.layers}",
+            f"{before.stored_bytes / MIB:.1f} → {after.stored_bytes / MIB:.1f}",
+            f"{before.cold_seconds:.2f} → {after.cold_seconds:.2f}",
+            f"{before.cold_requests} → {after.cold_requests}",
+            f"{before.cold_origin_bytes / MIB:.1f} → {after.cold_origin_bytes / MIB:.1f}",
         )
     return table
 

@@ -34,12 +34,14 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class HeadFacts:
-    """One head as it is in the store. `cold_seconds`: all that the guest sees, read through the empty home cache."""
+    """One head in the store. `cold_…`: reading all that the guest sees through the home region's empty cache."""
 
     layers: int
     stored_bytes: int  # of all layers of the chain
     sha256: str  # of the guest-visible content
     cold_seconds: float
+    cold_requests: int  # of the reader to the cache
+    cold_origin_bytes: int  # fetched by the cache from the regions' stores
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,14 +148,18 @@ class Demo:
         return known["originals"], {name: HeadFacts(**facts) for name, facts in known["before"].items()}
 
     def _measure(self, described: Fleet, when: str) -> dict[str, HeadFacts]:
-        self._clear_caches(described)
-        return {disk.disk_id: self._facts(described, disk, when) for disk in DISKS}
+        facts = {}
+        for disk in DISKS:
+            self._clear_caches(described)
+            self.say(f"{when}: reading {disk.disk_id} through the cold cache of {disk.region}")
+            facts[disk.disk_id] = self._facts(described, disk)
+        return facts
 
-    def _facts(self, described: Fleet, disk: DemoDisk, when: str) -> HeadFacts:
-        self.say(f"{when}: reading {disk.disk_id} through the cold cache of {disk.region}")
+    def _facts(self, described: Fleet, disk: DemoDisk) -> HeadFacts:
         chain = self._chain(described, disk.disk_id)
         read = read_through_cache(described.region(disk.region), disk.disk_id, chain, self._exporter_log)
-        return HeadFacts(len(chain), sum(layer.info.size for layer in chain), read.sha256, read.seconds)
+        stored = sum(layer.info.size for layer in chain)
+        return HeadFacts(len(chain), stored, read.sha256, read.seconds, read.requests, read.origin_bytes)
 
     def _chain(self, described: Fleet, disk_id: str) -> list[remote_chain.RemoteLayer]:
         head = HeadStore(control_store(described)).read(disk_id).head

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -26,6 +27,8 @@ class DiskRead:
 
     seconds: float
     sha256: str
+    requests: int  # to the cache
+    origin_bytes: int  # that the cache had to fetch
 
 
 def read_through_cache(region: Region, disk_id: str, chain: Sequence[RemoteLayer], log: Path) -> DiskRead:
@@ -37,11 +40,12 @@ def read_through_cache(region: Region, disk_id: str, chain: Sequence[RemoteLayer
             ChainLayer(layer.stored.layer_id, layer.stored.region, layer.info.size, layer.info.etag) for layer in chain
         ]
         write_chain_file(folder / "chains", disk_id, layers)
+        log_start = _log_size(region)
         started = clock.monotonic()
         with running_exporter(settings, log):
             _convert([layer.layer_id for layer in layers], disk_id, settings.socket, out)
             seconds = clock.monotonic() - started
-        return DiskRead(seconds, sha256_of_file(out))
+        return DiskRead(seconds, sha256_of_file(out), *_traffic(region, log_start, disk_id))
 
 
 def sha256_of_image(tip: Path) -> str:
@@ -59,6 +63,25 @@ def sha256_of_file(path: Path) -> str:
         while piece := file.read(4 * MIB):
             digest.update(piece)
     return digest.hexdigest()
+
+
+def _log_size(region: Region) -> int:
+    try:
+        return Path(region.cache_log).stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _traffic(region: Region, start: int, disk_id: str) -> tuple[int, int]:
+    """Requests and origin bytes of the disk in the cache's access log, from the byte `start` on."""
+    requests = origin_bytes = 0
+    with Path(region.cache_log).open("rb") as log:
+        log.seek(start)
+        for line in map(json.loads, log):
+            if line["disk"] == disk_id:
+                requests += line["main"] == "1"
+                origin_bytes += sum(int(part) for part in re.findall(r"\d+", line["upstream_bytes"]))
+    return requests, origin_bytes
 
 
 def _convert(layer_ids: Sequence[str], disk_id: str, exporter: Path, out: Path) -> None:

@@ -1,8 +1,8 @@
-"""One disk by hand: check that it may be worked on, and plan the action that was asked for."""
+"""What the maintenance DAGs do to one disk: check and plan what was asked for by hand; merge, then warm the result."""
 
 from typing import Any
 
-from tasks.errors import ConfigError, Refused
+from tasks.errors import ChainwrightError, ConfigError, Refused
 from tasks.settings import Fleet
 from tasks.store.connect import control_store
 from tasks.store.heads import HeadStore
@@ -25,6 +25,24 @@ def plan_disk(
         where = f" on {head.host}" if head.host else ""
         raise Refused("disk_running", f"disk {disk_id} is running{where}: stop it, or choose the engine live")
     return _plan_merge(fleet, disk_id, engine)
+
+
+def merge(fleet: Fleet, plan_id: str, action_id: str, attempt: str) -> dict[str, Any]:
+    """Carry one action of a plan out (see `apply.apply_action`), then warm its result where the old layers were read.
+
+    Its result, with "warmed": [{"region", "fetched_bytes"} or {"error"}]. Warming that fails does not fail the merge.
+    """
+    from tasks.stages import apply, warm
+
+    done = apply.apply_action(fleet, plan_id, action_id, attempt)
+    if done["outcome"] != "published":
+        return done
+    try:
+        warmed = warm.warm_result(fleet, done["disk_id"])
+    except ChainwrightError as error:
+        warmed = [{"error": str(error)}]
+    keep = ("region", "fetched_bytes", "error")
+    return {**done, "warmed": [{name: one[name] for name in keep if name in one} for one in warmed]}
 
 
 def _plan_merge(fleet: Fleet, disk_id: str, engine: str) -> dict[str, Any]:
