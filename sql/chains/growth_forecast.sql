@@ -28,7 +28,7 @@ nodes AS (
         layers.layer_no,
         layers.parent_no,
         layers.last_modified,
-        (layers.last_modified > $now - to_days($days::INTEGER))::INTEGER AS recent,
+        coalesce((layers.last_modified > $now - to_days($days::INTEGER))::INTEGER, 0) AS recent,
         CASE WHEN recent = 1 THEN coalesce(layers.size_bytes, 0) ELSE 0 END AS recent_bytes,
         coalesce(fan_out.children, 0) > 1 OR coalesce(tips.heads, 0) > 0 AS shared
     FROM layers

@@ -5,6 +5,7 @@
 -- allocated and visible are guest bytes of the whole chain as this head sees it; hidden is the rest. shadowed_bytes is the
 -- part of the hidden bytes that no other head sees either. merge_frees_bytes: stored bytes that go when the private part
 -- (layers that only this head holds) becomes one layer: what its layers hide of each other.
+-- A chain with a refused or missing layer is not merged: exact is false, and merge_frees_bytes 0.
 -- Method: everything that a layer takes from below lies in its own chain, so visible is a sum along the chain of what
 -- each layer adds minus what it takes.
 WITH RECURSIVE taken AS (
@@ -71,7 +72,7 @@ SELECT
     walk.visible_bytes::BIGINT AS visible_bytes,
     (walk.allocated_bytes - walk.visible_bytes)::BIGINT AS hidden_bytes,
     walk.shadowed_bytes::BIGINT AS shadowed_bytes,
-    CASE WHEN tip.heads = 1 THEN private_part.frees_bytes ELSE 0 END AS merge_frees_bytes
+    CASE WHEN tip.heads = 1 AND walk.exact THEN private_part.frees_bytes ELSE 0 END AS merge_frees_bytes
 FROM heads
 JOIN walk ON walk.layer_no = heads.tip_no
 JOIN shadow_layers AS tip ON tip.layer_no = heads.tip_no
