@@ -21,7 +21,7 @@ GAP_BYTES = 32 * KIB
 # Longer ranges are cut: several requests in parallel are faster than one, and each is held in memory whole.
 MAX_REQUEST_BYTES = 8 * MIB
 # L2 tables that are asked for, held and decoded together. Bounds the memory of a layer of any size.
-GROUP_BYTES = 16 * MIB
+GROUP_BYTES = 8 * MIB
 
 
 @dataclass(frozen=True, slots=True)

@@ -202,10 +202,9 @@ class Qcow2Reader:
             have = self._first.tables(l1[index], size, tables)
             if not have.all():
                 blocks = yield tuple(coalesce_tables(l1[index][~have], size))
-                rest = tables[~have]
-                assert blocks.tables(l1[index][~have], size, rest).all()
-                tables[~have] = rest
-                del blocks, rest
+                have |= blocks.tables(l1[index], size, tables)
+                assert have.all()
+                del blocks
             for low in range(0, len(index), step):
                 guest = index[low : low + step] * header.l2_guest_bytes
                 self._emit(decoder.decode(tables[low : low + step], guest), hold=True)

@@ -21,7 +21,8 @@ BASE_SECONDS, SECONDS_PER_MIB = 0.25, 0.5
 _COUNTS = re.compile(
     r"refcount=\d+|OFLAG_COPIED|^Leaked|Can't get refcount|^Rebuilding refcount|^The following|^No errors|^$"
     r"|errors were found on the image|Data may be corrupted|leaked clusters were found|This means waste"
-    r"|considered inconsistent|Some clusters may be leaked|^Image end offset|allocated, .* fragmented"
+    r"|overflow cluster offset|^Use qemu-img amend|considered inconsistent|Some clusters may be leaked"
+    r"|^Image end offset|allocated, .* fragmented"
 )
 
 
