@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from tasks.chain.layer import layer_file_name
 from tasks.chain.parts import SEND_BYTES
 from tasks.chain.qcow2_names import NameRules
-from tasks.errors import ChainwrightError, OutcomeUnknown, Permanent, PreconditionFailed
+from tasks.errors import ChainwrightError, OutcomeUnknown, Permanent, PreconditionFailed, Refused
 from tasks.execute.job import Job
 from tasks.execute.replica import HeldFile, Replica, read_metadata
 from tasks.inventory.local import LayerMap
@@ -91,6 +91,8 @@ def verify_uploaded(job: Job, uploaded: Uploaded, expected: LayerMap) -> None:
     replica = Replica(ref, job.home, folder)
     try:
         found = read_metadata(replica, NameRules(own_name=layer_file_name(ref.layer_id)))
+    except Refused as error:
+        raise Permanent(f"the uploaded object is not sound: {error}") from None
     finally:
         replica.close()
     if found.facts != expected.facts or found.extents != expected.extents:
@@ -122,7 +124,8 @@ def _put_small(job: Job, key: str, part: Send) -> str:
     except ChainwrightError as error:
         if isinstance(error, PreconditionFailed):
             raise
-        return _read_back(job, key, len(body), error)
+        etag = _read_back(job, key, len(body), error)
+    _check_sum(key, "the object", etag, body)
     return etag
 
 
@@ -163,10 +166,14 @@ def _one(job: Job, key: str, upload_id: str, number: int, part: PartSource) -> P
         return job.home.copy_part(key, upload_id, number, source)
     body = part.file.read(part.start, part.length)
     done = job.home.upload_part(key, upload_id, number, body)
-    wanted = hashlib.md5(body, usedforsecurity=False).hexdigest()
-    if _MD5_ETAG.fullmatch(done.etag) and done.etag.strip('"') != wanted:
-        raise Permanent(f"{key}: part {number} was stored as {done.etag}, sent as {wanted}")
+    _check_sum(key, f"part {number}", done.etag, body)
     return done
+
+
+def _check_sum(key: str, what: str, etag: str, body: bytes) -> None:
+    wanted = hashlib.md5(body, usedforsecurity=False).hexdigest()
+    if _MD5_ETAG.fullmatch(etag) and etag.strip('"') != wanted:
+        raise Permanent(f"{key}: {what} was stored as {etag}, sent as {wanted}")
 
 
 def _add(digest: "hashlib._Hash", part: Send) -> None:
