@@ -54,12 +54,18 @@ def part_path(folder: Path, layer: RemoteLayer) -> Path:
 
 
 def bytes_here(folder: Path, layer: RemoteLayer) -> int:
-    """How much of the layer is in the folder already."""
+    """How much of the layer is in the folder already and will be kept."""
     whole = part_path(folder, layer)
-    for path in (whole, whole.with_suffix(".part")):
-        with contextlib.suppress(FileNotFoundError):
-            return path.stat().st_size
+    with contextlib.suppress(FileNotFoundError):
+        return whole.stat().st_size
+    with contextlib.suppress(FileNotFoundError):
+        return _kept(whole.with_suffix(".part").stat().st_size, layer)
     return 0
+
+
+def _kept(size: int, layer: RemoteLayer) -> int:
+    """Whole pieces of a prefix: the last one may not have reached the disk."""
+    return min(size, layer.info.size) // PIECE_BYTES * PIECE_BYTES
 
 
 def drop_others(folder: Path, layers: list[RemoteLayer]) -> None:
@@ -105,7 +111,7 @@ def fetch(folder: Path, layer: RemoteLayer, store: ObjectStore, progress: Callab
 
 def _complete(part: Path, layer: RemoteLayer, store: ObjectStore, progress: Callable[[int], None]) -> None:
     with part.open("ab") as file:
-        start = min(file.tell(), layer.info.size) // PIECE_BYTES * PIECE_BYTES
+        start = _kept(file.tell(), layer)
         file.truncate(start)
         progress(start)
         for piece in pieces(store, layer.info.key, layer.info.size, layer.info.etag, start):
