@@ -2,7 +2,6 @@
 
 import os
 import random
-import resource
 from collections import Counter
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 
 from tasks.chain.qcow2_reader import MEMORY_BOUND_BYTES
 from tests.support import judge
+from tests.support.limits import memory_limit
 from tests.support.mutants import Seed, built_seeds, mutate, real_seeds
 
 pytestmark = pytest.mark.qemu
@@ -62,19 +62,3 @@ def run(seeds: list[Seed], start: int, count: int, checked: int, folder: Path) -
     assert reasons["ok"] > count // 50, reasons
     assert len(reasons) > 20, reasons
     assert len(accepted) >= min(checked, reasons["ok"] // every)
-
-
-class memory_limit:  # noqa: N801 - reads as a statement
-    """The address space may grow by so many bytes inside: more is a MemoryError, which fails the test."""
-
-    def __init__(self, count: int) -> None:
-        self._count = count
-
-    def __enter__(self) -> None:
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
-        self._before = resource.getrlimit(resource.RLIMIT_AS)
-        limit = pages * resource.getpagesize() + self._count
-        resource.setrlimit(resource.RLIMIT_AS, (limit, self._before[1]))
-
-    def __exit__(self, *error: object) -> None:
-        resource.setrlimit(resource.RLIMIT_AS, self._before)
