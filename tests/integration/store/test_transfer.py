@@ -22,7 +22,7 @@ from tasks.store.connect import control_store
 from tasks.store.heads import HeadStore
 from tasks.units import KIB, MIB
 from tests.support.chains import Chain, LayerSpec, build, guest_sha256
-from tests.support.cli import REPO, chainwright, write_fleet_toml
+from tests.support.cli import REPO, chainwright_here, write_fleet_toml
 
 pytestmark = [pytest.mark.s3, pytest.mark.qemu]
 
