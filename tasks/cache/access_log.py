@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from tasks.chain.layer import DISK_ID, LAYER_ID, layer_id_of
-from tasks.store import keys
 from tasks.units import SLICE_BYTES
 
 CACHE_USER_AGENT = "chainwright-cache"  # what nginx calls itself towards the stores
+_LAYERS = "layers/"  # in a region's bucket
 _RANGE = re.compile(r"bytes=([0-9]{1,15})-([0-9]{0,15})")
 _REGION = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _READ_STATUS = (200, 206)
@@ -102,7 +102,7 @@ def parse_store_line(line: bytes, region: str) -> Access | None:
 
 
 def _layer_of(key: str) -> str | None:
-    return layer_id_of(key.removeprefix(keys.LAYERS)) if key.startswith(keys.LAYERS) else None
+    return layer_id_of(key.removeprefix(_LAYERS)) if key.startswith(_LAYERS) else None
 
 
 def _range_of(text: str) -> tuple[int, int]:

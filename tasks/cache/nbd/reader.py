@@ -179,6 +179,8 @@ class BlockReader:
             except NotCached:
                 if mode != _CACHED:
                     raise
+                if self._arrived_meanwhile(fetch):
+                    return None
                 leader = self._lead(fetch)
                 if leader is not fetch:
                     return self._follow(fetch, leader, deadline)
@@ -190,6 +192,15 @@ class BlockReader:
                 mode = _AFTER_BAD[mode] if isinstance(error, BadAnswer) else mode
                 clock.sleep(pause * random.uniform(0.5, 1.0))
                 pause = min(2.0, 2 * pause)
+
+    def _arrived_meanwhile(self, fetch: Fetch) -> bool:
+        """Another fetch brought the slice between the claim and the cache's answer."""
+        with self._lock:
+            blocks = [self._store.get((fetch.layer.layer_id, number)) for number in range(fetch.first, fetch.end)]
+        for number, block in zip(range(fetch.first, fetch.end), blocks):  # noqa: B905
+            if block is not None:
+                fetch.put(number, block)
+        return None not in blocks
 
     def _lead(self, fetch: Fetch) -> Fetch:
         """The one fetch that brings this whole slice: this one, widened, unless another does already."""

@@ -1,0 +1,313 @@
+"""Warm: what the next start of a disk will read, into a region's cache, before it does."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tasks import clock
+from tasks.analytics.duck import open_manifest
+from tasks.analytics.queries import run
+from tasks.analytics.sqlfiles import find
+from tasks.cache.guests import GuestLimits, GuestWatch
+from tasks.cache.limits import SharedLimits
+from tasks.cache.regional import NotInCache, RegionalCache, SliceRef
+from tasks.cache.slices import wanted_slices
+from tasks.cache.tables import LayerTables, Read
+from tasks.cache.warmer import Claims, Warmer
+from tasks.errors import ChainwrightError, ConfigError, Transient
+from tasks.inventory.manifest import current_snapshot, stage
+from tasks.settings import Fleet, Region
+from tasks.stages import warm_order
+from tasks.stages.warm_chain import LayerAt, Reader, WarmChain, load_chain, read_all_tables, windows
+from tasks.store import keys
+from tasks.store.base import ObjectStore
+from tasks.store.connect import control_store, open_stores
+from tasks.store.heads import HeadStore
+from tasks.units import SLICE_BYTES, human_bytes
+
+logger = logging.getLogger(__name__)
+
+_MAX_TARGETS = 500
+_PROBES = 32  # at once, in a dry run
+
+
+@dataclass(slots=True)
+class _Wish:
+    """What the chain's reads touch, as far as it was worked out."""
+
+    slices: int = 0
+    bytes: int = 0
+    useful_bytes: int = 0
+    windows: int = 0
+    seen: set[tuple[str, int]] = field(default_factory=set)
+
+    def add(self, one: SliceRef, useful_bytes: int = 0) -> None:
+        if (one.layer_id, one.number) not in self.seen:
+            self.seen.add((one.layer_id, one.number))
+            self.slices += 1
+            self.bytes += one.length
+        self.useful_bytes += useful_bytes
+
+
+def plan_warm(fleet: Fleet, *, disk: str | None = None, region: str | None = None) -> list[dict[str, Any]]:
+    """Which disk in which region, most bytes that guests waited for first: {"disk_id", "region", "reason", …}.
+
+    From the read hotspots and the starts that are due (query `warm_targets`). A disk that is asked for by name is
+    warmed where it is read, or else at home; a region that is asked for is taken as it is. NotFound: unknown disk.
+    """
+    if region is not None:
+        fleet.region(region)
+    targets = [
+        target
+        for target in _targets(fleet)
+        if target["region"] in {one.name for one in fleet.regions if one.cache_url}
+        and disk in (None, target["disk_id"])
+        and region in (None, target["region"])
+    ]
+    if disk is not None and not targets:
+        head = HeadStore(control_store(fleet)).read(disk).head
+        targets = [{"disk_id": disk, "region": region or head.home_region, "reason": "asked_for"}]
+    return targets[:_MAX_TARGETS]
+
+
+def _targets(fleet: Fleet) -> list[dict[str, Any]]:
+    control = control_store(fleet)
+    snapshot = current_snapshot(control)
+    if snapshot is None:
+        return []
+    folder = stage(control, snapshot, Path(fleet.work_dir) / "manifests")
+    with open_manifest(folder) as connection:
+        rows = run(connection, find("warm_targets")).dicts()
+    return [
+        {"disk_id": row["disk_id"], "region": row["region"], "reason": row["reason"], "miss_bytes": row["miss_bytes"],
+         "starts": row["starts"]}
+        for row in rows
+    ]  # fmt: skip
+
+
+def warm(
+    fleet: Fleet,
+    disk_id: str,
+    region: str,
+    *,
+    dry_run: bool,
+    max_bytes: int | None = None,
+    claims: Claims | None = None,
+) -> dict[str, Any]:
+    """One disk in one region: fetch what its guest's reads touch and the cache lacks. Safe to repeat: it goes on.
+
+    {"disk_id", "region", "dry_run", "chain_layers", "slices", "bytes", "useful_bytes", "chain_bytes", "present",
+    "fetched", "fetched_bytes", "shared" (asked for by another disk of this process), "missing", "left_out", "failed",
+    "seconds", "first_seconds", "paused_seconds", "note"}.
+    NotFound: unknown disk. Refused: its chain cannot be read. Transient: some slices could not be fetched (all others
+    were; a retry fetches the rest).
+    """
+    settings = fleet.region(region)
+    if not settings.cache_url:
+        raise ConfigError(f"regions.{region}.cache_url: the region has no cache to warm")
+    stores = open_stores(fleet)
+    head = HeadStore(control_store(fleet)).read(disk_id).head
+    chain = load_chain(fleet, stores, head, region)
+    result = {"disk_id": disk_id, "region": region, "dry_run": dry_run, "chain_layers": len(chain.layers)}
+    result["chain_bytes"] = sum(layer.size_bytes for layer in chain.layers)
+    if dry_run:
+        return result | _rehearse(chain, stores, settings)
+    return result | _fetch(fleet, chain, settings, max_bytes, claims)
+
+
+def warm_disks(fleet: Fleet, disk_ids: Sequence[str], region: str, *, dry_run: bool) -> list[dict[str, Any]]:
+    """Several disks at once in one region, within one set of limits; what they share is fetched once.
+
+    A disk that fails has {"disk_id", "region", "error"}.
+    """
+    claims = Claims()
+
+    def one(disk_id: str) -> dict[str, Any]:
+        try:
+            return warm(fleet, disk_id, region, dry_run=dry_run, claims=claims)
+        except ChainwrightError as error:
+            logger.warning("disk %s: %s", disk_id, error)
+            return {"disk_id": disk_id, "region": region, "error": str(error)}
+
+    with ThreadPoolExecutor(max(1, len(disk_ids))) as pool:
+        return list(pool.map(one, disk_ids))
+
+
+def warm_result(fleet: Fleet, disk_id: str, *, dry_run: bool = False) -> list[dict[str, Any]]:
+    """After a merge: the disk's new chain, in every region whose guests read the disk lately.
+
+    To be called when the new head is published and before the old layers are retired, so that no guest meets a cold
+    cache because of maintenance. One result per region as of `warm`, or {"error"}.
+    """
+    regions = [target["region"] for target in _readers(fleet, disk_id)]
+    return [result for name in regions for result in warm_disks(fleet, [disk_id], name, dry_run=dry_run)]
+
+
+def is_warm(fleet: Fleet, disk_id: str, region: str) -> bool:
+    """Would a full read of the disk in the region ask no other region? What retirement may wait for."""
+    return int(warm(fleet, disk_id, region, dry_run=True)["missing"]) == 0
+
+
+def _readers(fleet: Fleet, disk_id: str) -> list[dict[str, Any]]:
+    cached = {one.name for one in fleet.regions if one.cache_url}
+    control = control_store(fleet)
+    snapshot = current_snapshot(control)
+    if snapshot is None:
+        return []
+    folder = stage(control, snapshot, Path(fleet.work_dir) / "manifests")
+    with open_manifest(folder) as connection:
+        rows = run(connection, find("disk_readers"), {"disk_id": disk_id}).dicts()
+    return [row for row in rows if row["region"] in cached]
+
+
+def _rehearse(chain: WarmChain, stores: dict[str, ObjectStore], settings: Region) -> dict[str, Any]:
+    """The same slices, each only asked for: is it cached? Tables come from the cache or, a few KiB, from the stores."""
+    cache, wish, started = RegionalCache(settings.cache_url, "probe"), _Wish(), clock.monotonic()
+    reader = _peeking(cache, stores)
+    tables = read_all_tables(chain, reader)
+    slices = list(_ordered(chain, tables, reader, wish))
+    with ThreadPoolExecutor(_PROBES) as pool:
+        present = list(pool.map(cache.has, slices))
+    missing = [one for one, here in zip(slices, present, strict=True) if not here]
+    remote = sum(one.length for one in missing if one.region != settings.name)
+    return _facts(wish) | {
+        "present": len(slices) - len(missing),
+        "missing": len(missing),
+        "missing_bytes": sum(one.length for one in missing),
+        "missing_remote_bytes": remote,
+        "seconds": clock.monotonic() - started,
+    }
+
+
+def _fetch(
+    fleet: Fleet, chain: WarmChain, settings: Region, max_bytes: int | None, claims: Claims | None
+) -> dict[str, Any]:
+    cache, wish = RegionalCache(settings.cache_url, "warm"), _Wish()
+    limit, note = allowed_bytes(chain, settings, fleet.warm.cache_share)
+    limit = min(limit, fleet.warm.bytes_per_run if max_bytes is None else max_bytes)
+    warmer = Warmer(
+        cache,
+        SharedLimits(_limits_folder(fleet, settings.name), fleet.warm.concurrency, fleet.warm.bytes_per_second),
+        _watch(fleet, chain, settings),
+        concurrency=fleet.warm.concurrency,
+        max_bytes=limit,
+        claims=claims,
+    )
+    warmer.run(_counted(warm_order.opening(chain.layers), wish))
+    reader = _through(cache, warmer)
+    tables = read_all_tables(chain, reader)
+    done = warmer.run(_ordered(chain, tables, reader, wish))
+    logger.info("disk %s in %s: %s", chain.disk_id, settings.name, warmer.progress(done.seconds))
+    if done.failed:
+        causes = "; ".join(f"{name}: {text}" for name, text in done.errors.items())
+        raise Transient(
+            f"disk {chain.disk_id} in {settings.name}: {done.failed} of {wish.slices} slices not fetched ({causes});"
+            f" {done.fetched} fetched, a retry goes on"
+        )
+    return _facts(wish) | {
+        "present": done.present,
+        "fetched": done.fetched,
+        "fetched_bytes": done.fetched_bytes,
+        "missing": done.left_out,
+        "left_out": done.left_out,
+        "failed": done.failed,
+        "shared": wish.slices - done.present - done.fetched - done.left_out - done.failed,
+        "seconds": done.seconds,
+        "first_seconds": done.first_seconds,
+        "paused_seconds": done.paused_seconds,
+        "note": done.note and (note or done.note),
+    }
+
+
+def _ordered(chain: WarmChain, tables: list[LayerTables], reader: Reader, wish: _Wish) -> Iterator[SliceRef]:
+    """Every slice once, in the order in which a start wants them."""
+    yield from _counted(warm_order.tables_of_open(chain.layers, tables), wish)
+    yield from _counted(warm_order.boot_first(chain), wish)
+    for window, run_of in windows(chain, tables, reader):
+        wanted = wanted_slices(run_of, window)
+        wish.windows += 1
+        wish.useful_bytes += int(wanted.useful_bytes.sum())
+        yield from _counted(warm_order.by_heat(chain, run_of, wanted), wish)
+
+
+def _counted(slices: Iterator[SliceRef], wish: _Wish) -> Iterator[SliceRef]:
+    for one in slices:
+        if (one.layer_id, one.number) not in wish.seen:
+            wish.add(one)
+            yield one
+
+
+def _facts(wish: _Wish) -> dict[str, Any]:
+    return {"slices": wish.slices, "bytes": wish.bytes, "useful_bytes": wish.useful_bytes, "windows": wish.windows}
+
+
+def _through(cache: RegionalCache, warmer: Warmer) -> Reader:
+    """Reads by the ordinary URL, of slices that were fetched first: what is read is warm thereafter."""
+
+    def reader(layer: LayerAt) -> Read:
+        def read(start: int, length: int) -> bytes:
+            for number in range(start // SLICE_BYTES, (start + length - 1) // SLICE_BYTES + 1):
+                warmer.fetch_now(SliceRef(layer.layer_id, layer.region, number, layer.size_bytes))
+            return cache.read(layer.layer_id, layer.region, start, length)
+
+        return read
+
+    return reader
+
+
+def _peeking(cache: RegionalCache, stores: dict[str, ObjectStore]) -> Reader:
+    """Reads that leave the cache as it is."""
+
+    def reader(layer: LayerAt) -> Read:
+        def read(start: int, length: int) -> bytes:
+            try:
+                return cache.read(layer.layer_id, layer.region, start, length, cached_only=True)
+            except NotInCache:
+                return stores[layer.region].get_range(keys.layer(layer.layer_id), start, length)
+
+        return read
+
+    return reader
+
+
+def _watch(fleet: Fleet, chain: WarmChain, settings: Region) -> GuestWatch:
+    limits = GuestLimits(
+        latency_factor=fleet.warm.guest_latency_factor,
+        misses_per_second=fleet.warm.guest_misses_per_second,
+        max_pause_seconds=fleet.warm.max_pause_seconds,
+    )
+    log = Path(settings.cache_log) if settings.cache_log and "://" not in settings.cache_log else None
+    probe = RegionalCache(settings.cache_url, "probe")
+    tip = chain.layers[0]
+    one = SliceRef(tip.layer_id, tip.region, 0, tip.size_bytes)
+    return GuestWatch(log, lambda: probe.seconds_of_a_hit(one), limits)
+
+
+def _limits_folder(fleet: Fleet, region: str) -> Path:
+    return Path(fleet.work_dir) / "warm" / region
+
+
+def allowed_bytes(chain: WarmChain, settings: Region, share: float) -> tuple[int, str]:
+    """How much may be fetched without pushing out what is hotter, and why not more.
+
+    The cache drops what was not read for longest. While all that came in fits, nothing is dropped. Beyond that, the
+    days whose fetches fill the cache are its horizon: what was read since then is kept. A disk that was read within the
+    horizon is as hot as what it pushes out; a colder one may only use the room that is left.
+    """
+    if not settings.cache_bytes:
+        return 1 << 62, ""
+    capacity = int(settings.cache_bytes * share)
+    total, horizon = 0, None
+    for days_ago, fetched in chain.pressure:
+        total += fetched
+        if total > capacity and horizon is None:
+            horizon = days_ago
+    if horizon is None:
+        room = max(0, capacity - total)
+        return room, f"the cache's share for warming ({human_bytes(capacity)}) is full"
+    if chain.disk_days_ago is not None and chain.disk_days_ago <= horizon:
+        return capacity // 2, "half of the cache's share for warming is one disk's limit"
+    return 0, f"colder than what the cache holds (all of it was read within {horizon + 1} days)"
