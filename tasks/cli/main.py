@@ -12,6 +12,7 @@ from tasks.errors import ChainwrightError
 # One module per verb (or group of verbs); each has `register(app)`. They import their stage inside the verb's body,
 # so that `--help` is instant.
 VERBS: tuple[str, ...] = (
+    "blockdev",
     "demo",
     "dev",
     "doctor",
@@ -20,6 +21,7 @@ VERBS: tuple[str, ...] = (
     "head",
     "import_",
     "inspect",
+    "live",
     "maintain",
     "plan",
     "query",
@@ -29,6 +31,7 @@ VERBS: tuple[str, ...] = (
     "sql_",
     "status",
     "up",
+    "warm",
 )
 
 app = typer.Typer(
