@@ -48,3 +48,14 @@ def until_won(seconds: float = 60.0) -> Retrying:
         sleep=clock.sleep,
         reraise=True,
     )
+
+
+def until_reconnected() -> Retrying:
+    """A connection to a running VM: its monitor takes one client at a time, and a host may be busy for a while."""
+    return Retrying(
+        retry=retry_if_exception_type(Transient),
+        stop=stop_after_attempt(10) | stop_after_delay(120),
+        wait=wait_random_exponential(multiplier=0.2, max=5),
+        sleep=clock.sleep,
+        reraise=True,
+    )

@@ -39,6 +39,9 @@ class Head:
     action_id: str | None = None  # the last action that swung this head; its receipt says what was before
     virtual_size: int = 0
     updated_at: str = ""
+    overlay: str | None = None  # path, on the host, of the file that the running VM writes
+    sealed: tuple[tuple[str, str], ...] = ()  # (file name on the host, layer id) of what was uploaded since the start
+    stream_base: str | None = None  # layer that a live stream puts (or has put) the overlay on; its header decides
     trail: tuple[str, ...] = ()  # attempt ids of the last writes, newest last: who wrote generation g
 
     def next(self, attempt_id: str, updated_at: str, **changes: Any) -> "Head":
@@ -64,7 +67,9 @@ def head_to_json(head: Head) -> dict[str, Any]:
 def head_from_json(raw: dict[str, Any]) -> Head:
     """Raises KeyError or TypeError on fields that are missing or unknown."""
     lease = raw.get("lease")
-    return Head(**{**raw, "lease": Lease(**lease) if lease else None, "trail": tuple(raw.get("trail") or ())})
+    sealed = tuple((name, layer_id) for name, layer_id in raw.get("sealed") or ())
+    trail = tuple(raw.get("trail") or ())
+    return Head(**{**raw, "lease": Lease(**lease) if lease else None, "trail": trail, "sealed": sealed})
 
 
 def fate_of_write(written: Head, current: Head) -> WriteFate:

@@ -60,6 +60,15 @@ def create(
     run(argv, sandbox=Sandbox(write=(path.parent,)), limits=limits, cwd=path.parent)
 
 
+def create_overlay(
+    path: Path, size_bytes: int, backing_name: str, cluster_size: int, *, limits: Limits = DEFAULT_LIMITS
+) -> None:
+    """A new empty qcow2 over a qcow2 of that name, which is not opened (`-u`) and need not be on this machine."""
+    argv = ["qemu-img", "create", "-q", "-f", "qcow2", "-o", f"cluster_size={cluster_size}"]
+    argv += ["-u", "-F", "qcow2", "-b", backing_name, str(path), str(size_bytes)]
+    run(argv, sandbox=Sandbox(write=(path.parent,)), limits=limits, cwd=path.parent)
+
+
 def info(image: AcceptedImage, *, limits: Limits = DEFAULT_LIMITS) -> dict[str, Any]:
     """`info` of the image alone."""
     argv = ["qemu-img", "info", "--output", "json", _alone(image)]

@@ -1,7 +1,9 @@
 """The life cycle of a disk's head, for the command line, the DAGs and a control plane."""
 
+from pathlib import Path
+
 from tasks.chain.head import HeadKind
-from tasks.errors import ConfigError
+from tasks.errors import ConfigError, NotFound
 from tasks.settings import Fleet
 from tasks.store.connect import control_store
 from tasks.store.heads import HeadStore, HeadVersion
@@ -17,16 +19,24 @@ def show(fleet: Fleet, disk_id: str) -> HeadVersion:
     return head_store(fleet).read(disk_id)
 
 
-def start(fleet: Fleet, disk_id: str, host: str, qmp: str | None = None, attempt_id: str | None = None) -> HeadVersion:
-    """Mark the disk as running; wins over any lease at once. Refused if it runs already."""
+def start(
+    fleet: Fleet,
+    disk_id: str,
+    host: str,
+    qmp: str | None = None,
+    attempt_id: str | None = None,
+    overlay: Path | None = None,
+) -> HeadVersion:
+    """Mark the disk as running; wins over any lease at once. Refused if it runs already.
+
+    `overlay`: the local file that the VM will write, so that `tasks.stages.lifecycle.stop` knows it.
+    """
     if qmp is not None and not qmp.startswith(("unix:/", "tcp:")):
         raise ConfigError(f"QMP address {qmp!r}: unix:/path or tcp:host:port")
-    return head_store(fleet).start(disk_id, host, qmp, attempt_id)
-
-
-def stop(fleet: Fleet, disk_id: str, attempt_id: str | None = None) -> HeadVersion:
-    """Mark the disk as idle on the tip that the head has. Refused if it does not run."""
-    return head_store(fleet).stop(disk_id, attempt_id=attempt_id)
+    if overlay is not None and not overlay.is_file():
+        raise NotFound(f"{overlay}: no such file; `chainwright head tip` makes it")
+    path = str(overlay.resolve()) if overlay else None
+    return head_store(fleet).start(disk_id, host, qmp, attempt_id, path)
 
 
 def clone(fleet: Fleet, disk_id: str, new_disk_id: str, *, kind: HeadKind, region: str | None) -> HeadVersion:

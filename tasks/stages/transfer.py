@@ -98,6 +98,17 @@ def import_disk(
     return ImportResult(disk_id, planned[-1].layer_id, kind, region, size, current is None, sent, tuple(layers))
 
 
+def store_layer(
+    fleet: Fleet, layer: LocalLayer, parent_id: str, region: str, progress: Progress = silent
+) -> ImportedLayer:
+    """One file as a layer over `parent_id`, uploaded and read back. Doing it again is a no-op."""
+    stores = open_stores(fleet)
+    planned = _name(layer, parent_id, region, control_store(fleet), Meter("hash", layer.size, progress))
+    found = find_layers(stores, [(planned.layer_id, region)])
+    _check_stored(planned, found[0])
+    return _send([planned], found, stores, progress)[0][0]
+
+
 def _regions(fleet: Fleet, chain: list[LocalLayer], default: str, wanted: Mapping[str, str]) -> list[str]:
     """Region of each layer. ConfigError names an unknown region or a file that is not in the chain."""
     names = [layer.path.name for layer in chain]
@@ -129,10 +140,14 @@ def _name_layers(
     meter = Meter("hash", sum(layer.size for layer in chain), progress)
     planned: list[_Planned] = []
     for layer, region in zip(chain, regions, strict=True):
-        start = rewritten_start(layer, planned[-1].layer_id if planned else None)
-        sha256 = digest_of(layer.path, start, meter.add)
-        planned.append(_Planned(layer, start, sha256, _free_id(control, sha256), region))
+        planned.append(_name(layer, planned[-1].layer_id if planned else None, region, control, meter))
     return planned
+
+
+def _name(layer: LocalLayer, parent_id: str | None, region: str, control: ObjectStore, meter: Meter) -> _Planned:
+    start = rewritten_start(layer, parent_id)
+    sha256 = digest_of(layer.path, start, meter.add)
+    return _Planned(layer, start, sha256, _free_id(control, sha256), region)
 
 
 def _free_id(control: ObjectStore, sha256: str) -> str:

@@ -142,7 +142,7 @@ class HeadStore:
             if now.head.state == "running" and now.head.attempt_id == attempt:
                 return now
             check_startable(now.head)
-            return self.swap(now, attempt, state="running", host=host, qmp=qmp, overlay=overlay, lease=None)
+            return self.swap(now, attempt, state="running", host=host, qmp=qmp, overlay=overlay, sealed=(), lease=None)
 
         return self._until_won(disk_id, change)
 
@@ -157,7 +157,7 @@ class HeadStore:
                 return now
             check_stoppable(now.head)
             size = now.head.virtual_size if virtual_size is None else virtual_size
-            gone = {"host": None, "qmp": None, "overlay": None, "stream_base": None}
+            gone = {"host": None, "qmp": None, "overlay": None, "sealed": (), "stream_base": None}
             return self.swap(now, attempt, state="idle", tip=tip or now.head.tip, virtual_size=size, **gone)
 
         return self._until_won(disk_id, change)

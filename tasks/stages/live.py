@@ -1,0 +1,153 @@
+"""The live engine: block-stream in the running VM, so that its overlay rests on a deeper layer of the same chain.
+
+Order, and what a crash leaves after each step:
+
+1. look    the VM's jobs and block graph                           nothing
+2. allow   the head's `stream_base` names the base                 an allowance: the overlay's header decides at stop
+3. stream  `block-stream` copies into the overlay; QEMU writes     the job goes on without us; calling again joins it
+           the base's name into its header when all is copied
+4. check   the block graph shows the overlay on the base           calling again finds it done
+
+The layers in between are not touched: they stay valid for every other disk, and retirement finds them once the
+stopped disk's new tip rests on the base. A job that fails leaves the overlay on the old tip, which stays allowed.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from tasks.analytics.duck import open_manifest
+from tasks.analytics.queries import run
+from tasks.analytics.sqlfiles import find
+from tasks.chain.head import Head, check_stoppable
+from tasks.chain.layer import layer_file_name, layer_id_of
+from tasks.errors import ChainwrightError, ConfigError, Permanent, Refused
+from tasks.plan.inputs import LayerInput, Tools
+from tasks.plan.live import live_base
+from tasks.plan.steps import Skip
+from tasks.qemu import img, live
+from tasks.qemu.blockjob import JobProgress
+from tasks.settings import Fleet
+from tasks.stages.heads import head_store
+from tasks.stages.lifecycle import address_of, stored_names, swing
+from tasks.stages.plan import staged
+from tasks.stages.remote_chain import RemoteLayer, walk
+from tasks.store.connect import control_store, open_stores
+
+__all__ = ["choose_base", "control", "stream"]
+
+
+def choose_base(fleet: Fleet, disk_id: str) -> dict[str, Any]:
+    """The base that the policy allows: {"disk_id", "base", "layers_before", "layers_after"}, without the overlay.
+
+    Refused with the skip's code if there is none.
+    """
+    head = head_store(fleet).read(disk_id).head
+    check_stoppable(head)
+    remote = walk(open_stores(fleet), head.tip, head.home_region, fleet.policy.raw_bases)
+    layers = [_input(layer) for layer in reversed(remote)]
+    tools = Tools(tuple(int(part) for part in img.version().split(".")), frozenset({"stream"}))
+    private = _private_layers(fleet, head, len(layers))
+    found = live_base(disk_id, layers, private, head.virtual_size, fleet.policy, tools)
+    if isinstance(found, Skip):
+        raise Refused(found.reason, f"disk {disk_id}: {found.detail}")
+    depth = [layer.layer_id for layer in layers].index(found.layer_id)
+    return {
+        "disk_id": disk_id,
+        "base": found.layer_id,
+        "layers_before": len(layers),
+        "layers_after": len(layers) - depth,
+    }
+
+
+def stream(
+    fleet: Fleet,
+    disk_id: str,
+    base: str | None = None,
+    *,
+    speed_bytes: int = 0,
+    on_progress: JobProgress | None = None,
+) -> dict[str, Any]:
+    """Stream the running disk onto `base` (default: what `choose_base` says). `speed_bytes` per second; 0 = no limit.
+
+    Refused: `disk_idle`, `no_qmp`, `disk_not_in_vm`, `not_in_chain`, or a hazard's name. Permanent if QEMU's job failed
+    or was cancelled: the disk is as it was. Transient: the VM cannot be reached; call again.
+    """
+    heads = head_store(fleet)
+    version = heads.read(disk_id)
+    check_stoppable(version.head)
+    address = address_of(version.head)
+    chosen = base or choose_base(fleet, disk_id)["base"]
+    vm = live.look(address, _wanted(version.head))
+    target = next((name for name, layer_id in version.head.sealed if layer_id == chosen), layer_file_name(chosen))
+    if target not in vm.chain[1:]:
+        raise Refused("not_in_chain", f"disk {disk_id}: layer {chosen} is not below the VM's overlay")
+    if vm.chain[1] != target:
+        version = swing(heads, version, stream_base=chosen)
+        arguments = {"device": vm.node, "base-node": vm.nodes[target], "speed": speed_bytes}
+        arguments["backing-file"] = layer_file_name(chosen)  # what the header says from then on
+        try:
+            live.stream(address, job_id(disk_id, chosen), arguments, on_progress)
+        except Permanent:
+            if live.look(address, _wanted(version.head)).chain[1] != target:
+                swing(heads, version, stream_base=None)
+            raise
+    after = live.look(address, _wanted(version.head))
+    if after.chain[1] != target:
+        raise Permanent(f"disk {disk_id}: the job ended, but the overlay rests on {after.chain[1]}")
+    return {"disk_id": disk_id, "base": chosen, "layers_before": len(vm.chain), "layers_after": len(after.chain)}
+
+
+def control(fleet: Fleet, disk_id: str, verb: str) -> None:
+    """`pause`, `resume` or `cancel` the disk's stream. Permanent if there is none."""
+    if verb not in {"pause", "resume", "cancel"}:
+        raise ConfigError(f"{verb!r}: pause, resume or cancel")
+    head = head_store(fleet).read(disk_id).head
+    check_stoppable(head)
+    if head.stream_base is None:
+        raise Permanent(f"disk {disk_id}: no stream was started")
+    live.control(address_of(head), job_id(disk_id, head.stream_base), f"job-{verb}")
+
+
+def job_id(disk_id: str, base: str) -> str:
+    """The same inputs give the same job: an id that QEMU accepts, whatever the disk is called."""
+    return "cw-" + hashlib.sha256(f"{disk_id} {base}".encode()).hexdigest()[:24]
+
+
+def _wanted(head: Head) -> frozenset[str]:
+    overlay = {Path(head.overlay).name} if head.overlay else set()
+    return frozenset(stored_names(head)) | overlay
+
+
+def _private_layers(fleet: Fleet, head: Head, count: int) -> int:
+    """Layers that only this disk uses, as the manifest knows; all but the base if it does not know the disk yet."""
+    try:
+        folder, _ = staged(fleet, control_store(fleet))
+    except ChainwrightError:
+        return count - 1
+    with open_manifest(folder) as connection:
+        rows = run(connection, find("chain_length")).dicts()
+    known = next((row for row in rows if row["disk_id"] == head.disk_id and row["tip_layer_id"] == head.tip), None)
+    return int(known["private_layers"]) if known else count - 1
+
+
+def _input(layer: RemoteLayer) -> LayerInput:
+    """What the hazards look at."""
+    facts = layer.facts
+    identity = (layer_id_of(layer.name) or layer.name, layer.stored.region, layer.info.etag, layer.info.size)
+    if facts is None:
+        return LayerInput(*identity)
+    return LayerInput(
+        *identity,
+        version=facts.version,
+        cluster_bits=facts.cluster_bits,
+        virtual_size=facts.virtual_size,
+        incompatible_features=facts.incompatible_features,
+        compatible_features=facts.compatible_features,
+        autoclear_features=facts.autoclear_features,
+        extended_l2=facts.extended_l2,
+        compression_type=facts.compression_type,
+        refcount_bits=facts.refcount_bits,
+        bitmaps=facts.bitmaps,
+        snapshots=facts.snapshots,
+    )
