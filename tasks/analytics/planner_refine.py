@@ -16,7 +16,7 @@ from tasks.chain.extent import Extents
 from tasks.plan.builder import Proposals, assemble, propose_all, select
 from tasks.plan.candidates import Candidate, refined
 from tasks.plan.inputs import FleetInput, LayerInput
-from tasks.plan.predict import Detail, Merge, predict
+from tasks.plan.predict import Detail, Merge, detail, predict
 from tasks.plan.steps import Plan
 
 log = logging.getLogger(__name__)
@@ -89,7 +89,7 @@ def merge_of(candidate: Candidate, extents: dict[int, Extents]) -> Merge:
     """The run with the extents of its layers."""
 
     def details(layers: Sequence[LayerInput]) -> tuple[Detail, ...]:
-        return tuple(Detail(layer, extents[layer.layer_no]) for layer in layers)
+        return tuple(detail(layer, extents[layer.layer_no]) for layer in layers)
 
     layers, span = candidate.chain.layers, candidate.span
     return Merge(

@@ -5,7 +5,7 @@ holds besides, the result read back), sent to it, copied by it. Where tables lie
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -26,21 +26,43 @@ _STORED = (ExtentKind.DATA, ExtentKind.COMPRESSED)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Fetched:
+    """What of a layer's object an engine holds, and what that took."""
+
+    held: Ranges
+    bytes: int
+    requests: int
+
+    def more(self, ranges: Ranges, size: int) -> "Fetched":
+        """And what of the ranges is missing, as `tasks.execute.replica` fetches it."""
+        missing = subtract(fetches.clip(ranges, size), self.held)
+        wanted = fetches.clip(fetches.coalesce(missing), size)
+        requests = self.requests + len(fetches.requests(wanted))
+        return Fetched(union(self.held, wanted), self.bytes + wanted.total_bytes, requests)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Detail:
-    """A layer with its extents."""
+    """A layer with its extents, where its metadata is, and what opening it takes: the same for every engine."""
 
     layer: LayerInput
     extents: Extents
+    places: Places
+    opened: Fetched
 
     @property
     def view(self) -> LayerView:
         """For `resolve`."""
         return LayerView(self.extents, self.layer.virtual_size)
 
-    @property
-    def places(self) -> Places:
-        """Where its metadata is."""
-        return places_of(self.layer, self.extents)
+
+def detail(layer: LayerInput, extents: Extents) -> Detail:
+    """Look at a layer."""
+    places, size = places_of(layer, extents), layer.size_bytes
+    nothing = Fetched(ranges_of(np.empty(0, np.int64), np.empty(0, np.int64)), 0, 0)
+    opened = nothing.more(_range(0, places.first), size).more(places.ranges(), size)
+    lost = min(places.lost_bytes, size - opened.bytes)
+    return Detail(layer, extents, places, replace(opened, bytes=opened.bytes + lost))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,12 +101,11 @@ def _into_top(tally: Tally, merge: Merge, prices: Prices, wanted: list[Ranges], 
     growth = grow(merge)
     top = merge.run[0]
     for item, ranges in zip((*merge.run, *under), wanted, strict=True):
-        held = _Held(item)
-        held.fetch(ranges)
+        held = item.opened.more(ranges, item.layer.size_bytes)
         if item is top:
-            _send_parts(tally, item, held, growth, merge.home, prices, compared=True)
-        tally.fetch(item.layer.region, held.fetched, held.requests)
-        tally.temp += held.fetched
+            held = _send_parts(tally, item, held, growth, merge.home, prices, compared=True)
+        tally.fetch(item.layer.region, held.bytes, held.requests)
+        tally.temp += held.bytes
     tally.temp += growth.appended
 
 
@@ -96,12 +117,11 @@ def _compose(tally: Tally, merge: Merge, prices: Prices, policy: Policy) -> None
     bits, has_base = merge.run[0].layer.cluster_bits, bool(merge.under)
     layout = lay_out(sources, bits, has_base=has_base, max_dead_share=policy.max_garbage_share)
     for number, item in enumerate(merge.run):
-        held = _Held(item)
         mine = layout.packed & (layout.pieces.source == number)
         host = layout.pieces.host[mine]
-        held.fetch(ranges_of(host, host + layout.pieces.length[mine]))
-        tally.fetch(item.layer.region, held.fetched, held.requests)
-        tally.temp += held.fetched
+        held = item.opened.more(ranges_of(host, host + layout.pieces.length[mine]), item.layer.size_bytes)
+        tally.fetch(item.layer.region, held.bytes, held.requests)
+        tally.temp += held.bytes
     front = parts.cut([parts.PartPlan(copy=False, start=0, length=layout.front_bytes)], layout.total_bytes)
     tally.send(merge.home, layout.front_bytes, len(front) + 2)
     tally.temp += layout.front_bytes
@@ -127,39 +147,18 @@ def _copied(tally: Tally, source: str, home: str, plans: Sequence[parts.PartPlan
 
 
 def _send_parts(
-    tally: Tally, top: Detail, held: "_Held", growth: "Growth", home: str, prices: Prices, *, compared: bool
-) -> None:
-    """The new object: parts of the old one that the store copies, and parts that are sent."""
+    tally: Tally, top: Detail, held: Fetched, growth: "Growth", home: str, prices: Prices, *, compared: bool
+) -> Fetched:
+    """The new object: parts of the old one that the store copies, and parts that are sent. What is held then."""
     old = top.layer.size_bytes if prices.copies(top.layer.region, home) else 0
     plans = parts.plan_parts(growth.size, growth.changed, old)
     for plan in plans:
         if not plan.copy:
-            held.fetch(_range(plan.start, min(plan.start + plan.length, top.layer.size_bytes)))
+            held = held.more(_range(plan.start, plan.start + plan.length), top.layer.size_bytes)
     tally.send(home, parts.sent_bytes(plans), sum(not plan.copy for plan in plans) + 2)
     _copied(tally, top.layer.region, home, plans, compared=compared)
-    tally.fetch(home, min(growth.size, held.first + growth.table_bytes), 2)  # the result is read back
-
-
-class _Held:
-    """The replica that an engine keeps of a layer: what of it was fetched."""
-
-    def __init__(self, item: Detail) -> None:
-        places = item.places
-        self.first = places.first
-        self.size = item.layer.size_bytes
-        self.held = ranges_of(np.empty(0, np.int64), np.empty(0, np.int64))
-        self.fetched = self.requests = 0
-        self.fetch(_range(0, places.first))
-        self.fetch(places.ranges())
-        self.fetched = min(self.size, self.fetched + places.lost_bytes)
-
-    def fetch(self, ranges: Ranges) -> None:
-        """As `tasks.execute.replica` does it."""
-        missing = subtract(fetches.clip(ranges, self.size), self.held)
-        wanted = fetches.clip(fetches.coalesce(missing), self.size)
-        self.fetched += wanted.total_bytes
-        self.requests += len(fetches.requests(wanted))
-        self.held = union(self.held, wanted)
+    tally.fetch(home, min(growth.size, top.places.first + growth.table_bytes), 2)  # the result is read back
+    return held
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -213,13 +212,12 @@ def _clusters(ranges: Ranges, cluster: int) -> Ranges:
 
 def _new_header(tally: Tally, item: Detail, home: str, prices: Prices) -> None:
     """A layer above the run: its first part is fetched and sent with a new header, the store copies the rest."""
-    held = _Held(item)
     size = item.layer.size_bytes
     header = _range(0, min(item.layer.cluster_size, size))
     tables = len(item.places.tables) * item.layer.cluster_size
-    _send_parts(tally, item, held, Growth(size, 0, header, tables), home, prices, compared=False)
-    tally.fetch(item.layer.region, held.fetched, held.requests)
-    tally.temp = max(tally.temp, held.fetched)
+    held = _send_parts(tally, item, item.opened, Growth(size, 0, header, tables), home, prices, compared=False)
+    tally.fetch(item.layer.region, held.bytes, held.requests)
+    tally.temp = max(tally.temp, held.bytes)
 
 
 def _range(start: int, end: int) -> Ranges:
