@@ -4,6 +4,7 @@ import logging
 import tempfile
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks import clock, retry
-from tasks.errors import PreconditionFailed
+from tasks.errors import ChainwrightError, PreconditionFailed
 from tasks.inventory import extent_files, manifest, parquet, staging
+from tasks.inventory.expire import expire
 from tasks.inventory.extent_files import Numbered
 from tasks.inventory.fleet_rows import Merged, Part, link_layers, merge_parts, numbers_of, summarise
 from tasks.inventory.heads_rows import link_heads, list_all, read_heads
@@ -31,6 +33,7 @@ logger = logging.getLogger(__name__)
 LAYERS_PER_FILE = 1 << 16  # rows of `layers` per file: a scan rewrites the file of the newest numbers
 PUBLISH_ATTEMPTS = 5  # against others that append to the manifest at the same time
 UPLOAD_THREADS = 8
+MAX_SCANS = 200  # remembered in a snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +103,8 @@ def publish(
                 raise
             continue
         _clean_up(control, results)
+        with suppress(ChainwrightError):  # the snapshot is published; what is too old waits for the next one
+            expire(control)
         return snapshot
     raise AssertionError
 
@@ -136,10 +141,15 @@ def _build(
         regions=states,
         internal={"actions": _put_small(space, "actions-seen", seen, seen_refs)},
         summary=summarise(merged.layers, heads),
-        scans=tuple(sorted({result["scan_id"] for result in results})),
+        scans=_scans(last, results),
         cursors=last.cursors if last else {},
         rules=_rules(last, used, states),
     )
+
+
+def _scans(last: Snapshot | None, results: Sequence[dict[str, Any]]) -> tuple[str, ...]:
+    """Ids of these scans and of those before: a late retry of an old publication must be known as done."""
+    return (*sorted({result["scan_id"] for result in results}), *(last.scans if last else ()))[:MAX_SCANS]
 
 
 def _rules(last: Snapshot | None, used: Sequence[dict[str, Any]], states: dict[str, RegionState]) -> str:

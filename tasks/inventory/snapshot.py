@@ -45,7 +45,7 @@ class Snapshot:
     regions: dict[str, RegionState] = field(default_factory=dict)
     internal: dict[str, tuple[FileRef, ...]] = field(default_factory=dict)  # bookkeeping of incremental scans
     summary: dict[str, int] = field(default_factory=dict)  # row counts and bytes, for people
-    scans: tuple[str, ...] = ()  # ids of the scans that it was made of
+    scans: tuple[str, ...] = ()  # ids of the scans that it and the last ones were made of
     cursors: dict[str, str] = field(default_factory=dict)  # how far the logs behind appended rows were read (JSON)
     rules: str = ""  # tasks.inventory.shards.fingerprint of what the rows were made with
 

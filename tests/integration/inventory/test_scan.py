@@ -427,6 +427,44 @@ def _gets_before_swing(fleet: Fleet, results: list) -> int:
     return counting.calls[: counting.calls.index("put_if_match")].count("get") + 1
 
 
+def test_old_snapshots_go_and_what_is_shared_stays(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tasks.inventory import expire
+
+    monkeypatch.setattr(expire, "KEEP_SNAPSHOTS", 2)
+    fleet.put("us-east", chain(5, NAMES))
+    ids = []
+    for day in range(12):
+        fleet.control.clock_seconds = day * 86400.0
+        fleet.control.put_new(f"{manifest.STAGING}scan-{day}/left-over.parquet", b"x")
+        if day == 3:
+            fleet.put("us-east", {NAMES[50]: build(Image({1: DATA}))})
+        ids.append(fleet.scan().snapshot_id)
+    found = {key.split("/")[1] for key in fleet.control.objects if key.endswith("snapshot.json")}
+    assert found == set(ids[4:])  # 7 days are kept
+    assert set(fleet.extents()) == {*IDS[:5], IDS[50]}
+    old = [key for key in fleet.control.objects if ids[0] in key]
+    assert [key.rsplit("/", 1)[1] for key in old] == ["extents-new-0.parquet"]
+    assert f"{manifest.STAGING}scan-3/left-over.parquet" not in fleet.control.objects
+    assert f"{manifest.STAGING}scan-4/left-over.parquet" in fleet.control.objects
+
+
+def test_nothing_expires_while_a_kept_snapshot_is_unreadable(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tasks.inventory import expire
+
+    monkeypatch.setattr(expire, "KEEP_SNAPSHOTS", 1)
+    fleet.put("us-east", chain(2, NAMES))
+    ids = [fleet.scan().snapshot_id for _ in range(3)]
+    fleet.control.clock_seconds = 10 * 86400.0
+    key = manifest.snapshot_key(ids[1])
+    fleet.control.objects[key] = dataclasses.replace(
+        fleet.control.objects[key],
+        body=b"{}",
+        info=dataclasses.replace(fleet.control.objects[key].info, last_modified=fleet.control.now()),
+    )
+    fleet.scan()
+    assert all(manifest.snapshot_key(name) in fleet.control.objects for name in ids)
+
+
 def test_no_snapshot_yet(fleet: Fleet) -> None:
     assert manifest.current_snapshot(fleet.control) is None
     assert list(manifest.history(fleet.control, 5)) == []
