@@ -19,7 +19,7 @@ from .tables import plain
 
 router = APIRouter(dependencies=MAY_SEE)
 
-DiskId = Annotated[str, Query(min_length=1, max_length=400)]
+DiskId = Annotated[str, Query(min_length=1, max_length=1100)]
 
 
 @router.get("/disk")

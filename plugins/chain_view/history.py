@@ -68,7 +68,7 @@ def skips(
 
 
 @router.get("/verdict")
-def verdict(disk: Annotated[str, Query(min_length=1, max_length=400)], view: ViewNow) -> dict[str, Any]:
+def verdict(disk: Annotated[str, Query(min_length=1, max_length=1100)], view: ViewNow) -> dict[str, Any]:
     """What a plan for this disk alone says: what a dry run would print."""
     plan = plan_stage.plan_of_manifest(
         view.staged.directory,

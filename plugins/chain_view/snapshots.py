@@ -99,10 +99,18 @@ class SnapshotHolder:
                 return View(self._fleet, self._staged, self._problem)
             raise Unavailable(self._problem or self._loading())
 
-    def recheck(self) -> None:
-        """Look for a newer snapshot at the next request, not only after the usual pause."""
+    def recheck(self, wait_seconds: float = 0.0) -> None:
+        """Look for a newer snapshot now, and wait that long for it to be in view."""
+        deadline = clock.monotonic() + wait_seconds
+        with self._lock:
+            running = self._worker
+        if running is not None:  # it may have looked before the snapshot was published
+            running.join(wait_seconds)
         with self._lock:
             self._checked = -RECHECK_SECONDS
+        worker = self._follow()
+        if worker is not None:
+            worker.join(max(0.0, deadline - clock.monotonic()))
 
     def _loading(self) -> Problem:
         return Problem(

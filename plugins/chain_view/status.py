@@ -12,6 +12,8 @@ from .state import holder
 
 router = APIRouter(dependencies=MAY_SEE)
 
+RECHECK_WAIT_SECONDS = 20.0
+
 
 @router.get("/status")
 def status(act: MayAct, here: Annotated[SnapshotHolder, Depends(holder)]) -> dict[str, Any]:
@@ -38,7 +40,7 @@ def status(act: MayAct, here: Annotated[SnapshotHolder, Depends(holder)]) -> dic
 @router.post("/recheck")
 def recheck(here: Annotated[SnapshotHolder, Depends(holder)]) -> dict[str, bool]:
     """Look for a newer snapshot now: a page asks after a run that it has followed."""
-    here.recheck()
+    here.recheck(RECHECK_WAIT_SECONDS)
     return {"ok": True}
 
 

@@ -22,6 +22,7 @@ from tasks.retry import until_up
 from tasks.settings import ENV_FLEET
 
 ADMIN, VIEWER = "admin", "viewer"
+NOTER = "chainwright"  # the account by which tasks note refusals on their task instances
 COMPONENTS: Mapping[str, tuple[str, ...]] = {
     "api-server": ("api-server",),
     "scheduler": ("scheduler", "--skip-serve-logs"),
@@ -42,8 +43,8 @@ def daemons(state: StateDir) -> dict[str, Daemon]:
 
 def start(state: StateDir, port: int) -> None:
     """Start what does not run and wait until it answers. Permanent, with the log's end, if it does not come up."""
-    environment = _environment(state, port)
     _write_passwords(state)
+    environment = _environment(state, port)
     _migrate(state, environment)
     for name, daemon in daemons(state).items():
         daemon.start([airflow_program(), *COMPONENTS[name]], env=environment, cwd=PROJECT)
@@ -104,7 +105,7 @@ def settings(state: StateDir, port: int) -> dict[str, str]:
         "AIRFLOW__CORE__PARALLELISM": "4",  # 32, the default, forks 32 idle workers
         "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",  # what changes data is in dry run by default
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://{HOST}:{port}/execution/",
-        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{ADMIN}:admin,{VIEWER}:viewer",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{ADMIN}:admin,{VIEWER}:viewer,{NOTER}:user",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(state.passwords),
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{state.airflow_home / 'airflow.db'}?timeout=60",
         "AIRFLOW__API__HOST": HOST,
@@ -121,7 +122,14 @@ def _environment(state: StateDir, port: int) -> dict[str, str]:
     """The components' whole environment: ours wins over any AIRFLOW variable that the caller has set."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
     inherited.pop("PYTHONDONTWRITEBYTECODE", None)  # without bytecode each process spends 5 s more on imports
-    return {**inherited, **_secrets(state), **settings(state, port), ENV_MARKER: str(state.root)}
+    notes = {"AIRFLOW_CONN_CHAINWRIGHT_NOTES": _notes_connection(state, port)}
+    return {**inherited, **_secrets(state), **settings(state, port), **notes, ENV_MARKER: str(state.root)}
+
+
+def _notes_connection(state: StateDir, port: int) -> str:
+    """See plugins/chain_view/notes.py."""
+    password = passwords(state).get(NOTER, "")
+    return json.dumps({"conn_type": "http", "host": f"http://{HOST}:{port}", "login": NOTER, "password": password})
 
 
 def _secrets(state: StateDir) -> dict[str, str]:
@@ -133,9 +141,10 @@ def _secrets(state: StateDir) -> dict[str, str]:
 
 
 def _write_passwords(state: StateDir) -> None:
-    if not state.passwords.exists():
-        users = {user: secrets.token_urlsafe(9) for user in (ADMIN, VIEWER)}
-        write_private(state.passwords, json.dumps(users) + "\n")
+    known = passwords(state)
+    missing = {user: secrets.token_urlsafe(9) for user in (ADMIN, VIEWER, NOTER) if user not in known}
+    if missing:
+        write_private(state.passwords, json.dumps({**known, **missing}) + "\n")
 
 
 def _migrate(state: StateDir, environment: Mapping[str, str]) -> None:

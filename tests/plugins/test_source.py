@@ -44,10 +44,7 @@ def holder(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def look_again(holder: Any) -> None:
-    holder.recheck()
-    worker = holder._follow()
-    if worker:
-        worker.join()
+    holder.recheck(wait_seconds=30)
 
 
 def test_from_an_empty_bucket_to_the_second_snapshot(

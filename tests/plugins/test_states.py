@@ -59,10 +59,7 @@ def holder_on(source: Scripted) -> Any:
 
 
 def look_again(holder: Any) -> None:
-    holder.recheck()
-    worker = holder._follow()
-    if worker:
-        worker.join()
+    holder.recheck(wait_seconds=30)
 
 
 def problem_of(client: Any) -> Any:

@@ -18,7 +18,7 @@ RUN_SECONDS = 180
 LAYERS = 10
 MERGED, STARTED = "web-merged", "web-started"
 # A record under a name that no verb would make: the inventory keeps it as a refused head.
-HOSTILE = "\"><img src=x onerror=\"document.title='owned'\"> \u202eRTL " + "x" * 150
+HOSTILE = '"><img src=x onerror="document.title=\'owned\'"> \u202eRTL ' + "x" * 150
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",

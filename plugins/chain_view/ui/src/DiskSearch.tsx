@@ -5,12 +5,14 @@ import type { Page } from "./DataTable";
 import { useOwn, useSettled } from "./hooks";
 import { diskPath } from "./paths";
 
+const MAX_FILTER = 200; // as the server has it
+
 export function DiskSearch({ chosen }: { chosen: string }) {
   const [text, setText] = useState(chosen);
   const list = useId();
   const navigate = useNavigate();
   const settled = useSettled(text);
-  const { data } = useOwn<Page>("query/chain_length", { filter: settled, limit: 20 });
+  const { data } = useOwn<Page>("query/chain_length", { filter: settled.slice(0, MAX_FILTER), limit: 20 });
   const names = data ? data.rows.map((row) => String(row.disk_id)) : [];
   const go = (name: string) => {
     if (name) navigate(diskPath(name));
@@ -30,7 +32,7 @@ export function DiskSearch({ chosen }: { chosen: string }) {
     >
       <label className="cw-field">
         <span>Disk</span>
-        <input type="search" list={list} value={text} maxLength={400} autoComplete="off" onChange={(event) => change(event.target.value)} />
+        <input type="search" list={list} value={text} maxLength={1100} autoComplete="off" onChange={(event) => change(event.target.value)} />
       </label>
       <datalist id={list}>
         {names.map((name) => (

@@ -1,5 +1,4 @@
 // One disk: head, what to do about it, its chain, what was done.
-import { useState } from "react";
 import { ChainView } from "./ChainView";
 import { DiskActions } from "./DiskActions";
 import { DataTable } from "./DataTable";
@@ -35,12 +34,6 @@ export interface DiskFacts {
 export function DiskView({ disk }: { disk: string }) {
   const row = useOwn<{ known: Record<string, any> | null }>("disk", { disk });
   const now = useOwn<{ head: Head | null; problem: Problem | null }>("head", { disk });
-  const [turn, setTurn] = useState(0);
-  const changed = () => {
-    row.reload();
-    now.reload();
-    setTurn((value) => value + 1);
-  };
   if (row.problem) return <Trouble problem={row.problem} retry={row.reload} />;
   if (!row.data || (!row.data.known && !now.data && !now.problem)) return <Loading what="the disk" />;
   const facts: DiskFacts = { known: row.data.known, head: now.data?.head ?? null };
@@ -60,13 +53,12 @@ export function DiskView({ disk }: { disk: string }) {
       <Tiles facts={facts} />
       <div className="cw-columns">
         <HeadCard facts={facts} />
-        <DiskActions disk={disk} facts={facts} changed={changed} />
+        <DiskActions disk={disk} facts={facts} changed={now.reload} />
       </div>
-      <Verdict key={`verdict-${turn}`} disk={disk} />
-      <ChainView key={`chain-${turn}`} disk={disk} />
+      <Verdict disk={disk} />
+      <ChainView disk={disk} />
       <h2>Done so far</h2>
       <DataTable
-        key={`done-${turn}`}
         query="receipts"
         caption="Actions on this disk"
         params={{ disk_id: disk }}

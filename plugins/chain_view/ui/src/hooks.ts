@@ -1,5 +1,5 @@
 // Loading with states, Airflow's theme, and ticking.
-import { useCallback, useEffect, useState } from "react";
+import { createContext, useCallback, useContext, useEffect, useState } from "react";
 import { ApiError, own, type Problem } from "./api";
 
 export interface Loaded<T> {
@@ -9,9 +9,13 @@ export interface Loaded<T> {
   reload: () => void;
 }
 
+/** The snapshot in view: when it changes, whatever is on the page is asked for again. */
+export const SnapshotContext = createContext<string>("");
+
 /** GET one of our endpoints; the last good data stays visible while it is loaded again. */
 export function useOwn<T>(path: string | null, query: Record<string, unknown> = {}): Loaded<T> {
   const key = path === null ? null : `${path}?${JSON.stringify(query)}`;
+  const snapshot = useContext(SnapshotContext);
   const [turn, setTurn] = useState(0);
   const [state, setState] = useState<{ key: string | null; data: T | null; problem: Problem | null; loading: boolean }>({
     key: null,
@@ -33,7 +37,7 @@ export function useOwn<T>(path: string | null, query: Record<string, unknown> = 
         setState({ key, data: null, problem: problemFrom(error), loading: false });
       });
     return () => abort.abort();
-  }, [key, turn]);
+  }, [key, turn, snapshot]);
   const reload = useCallback(() => setTurn((value) => value + 1), []);
   return { data: state.data, problem: state.problem, loading: state.loading, reload };
 }

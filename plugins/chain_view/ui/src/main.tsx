@@ -1,19 +1,27 @@
 // Entry point: Airflow's UI imports this file and renders the function that it leaves on the global object.
-import { Component, type ReactNode } from "react";
+import { Component, useEffect, type ReactNode } from "react";
 import { NavLink, Route, Routes } from "react-router-dom";
 import { DiskPage } from "./DiskPage";
 import { FindingsPage } from "./FindingsPage";
 import { FleetPage } from "./FleetPage";
 import { ago, time } from "./format";
 import { HistoryPage } from "./HistoryPage";
-import { useOwn } from "./hooks";
+import { SnapshotContext, useOwn } from "./hooks";
 import { ROOT } from "./paths";
 import { Banner, Empty, Loading, Trouble } from "./states";
 import { StatusContext, type Status } from "./status";
 import styles from "./style.css";
 
+const LOOK_MS = 30_000; // how often an open page looks for a newer snapshot
+
 function Chainwright() {
   const { data, problem, loading, reload } = useOwn<Status>("status");
+  useEffect(() => {
+    const timer = setInterval(() => {
+      if (document.visibilityState === "visible") reload();
+    }, LOOK_MS);
+    return () => clearInterval(timer);
+  }, []);
   return (
     <div className="cw-root">
       <style>{styles}</style>
@@ -36,7 +44,9 @@ function Chainwright() {
         {data?.problem ? <Trouble problem={data.problem} retry={reload} /> : null}
         {data?.fleet && data.snapshot ? (
           <StatusContext.Provider value={{ ...data, fleet: data.fleet, snapshot: data.snapshot, reload }}>
-            <Pages key={data.snapshot.id} />
+            <SnapshotContext.Provider value={data.snapshot.id}>
+              <Pages />
+            </SnapshotContext.Provider>
           </StatusContext.Provider>
         ) : null}
       </div>
