@@ -82,10 +82,11 @@ def chain_maintenance() -> None:
 @task(task_id="plan", queue=control().queue, multiple_outputs=False)
 def make_plan(params: dict[str, Any]) -> dict[str, Any]:
     """The stored plan's summary."""
-    from tasks.stages import plan
+    from tasks.stages import maintain, plan
 
     made = plan.make_plan(fleet(), disks=tuple(params["disks"]))
-    return {**made, "items": made.pop("actions"), "dry_run": params["dry_run"]}
+    items = made.pop("actions") + ([] if params["disks"] else maintain.live_items(fleet()))
+    return {**made, "items": items, "dry_run": params["dry_run"]}
 
 
 @task(queue=control().queue)

@@ -1,7 +1,7 @@
 """The regional part that several DAGs share: one mapped task per region, named by disk, in the region's queue and pool.
 
 A plan, as it travels between tasks: {"plan_id", "dry_run", "items": [work item, …], …}. A work item is small JSON:
-{"kind": "merge" | "warm", "disk_id", "region", …}.
+{"kind": "merge" | "warm" | "live", "disk_id", "region", …}.
 """
 
 from __future__ import annotations
@@ -67,6 +67,10 @@ def run_item(item: dict[str, Any], attempt: str) -> dict[str, Any]:
         from tasks.stages import warm
 
         return {**item, **warm.warm(fleet(), item["disk_id"], item["region"], dry_run=False)}
+    if item["kind"] == "live":
+        from tasks.stages import live
+
+        return {**item, **live.stream(fleet(), item["disk_id"], item["base"])}
     from tasks.stages import maintain
 
     return {**item, **maintain.merge(fleet(), item["plan_id"], item["action_id"], attempt)}

@@ -64,6 +64,7 @@ class Policy:
     raw_bases: tuple[str, ...] = ()  # object keys of raw images that are accepted as bases
     window: str = ""  # "22:00-06:00" UTC; empty = always
     bring_home: bool = False  # merge hot remote chains into their home region
+    live_streams: bool = False  # chain_maintenance may stream running disks in their VMs
     rebase_small_parents: bool = False  # short chains too, as the talk does before upload
     merge_when_shadowed_share: float = 0.5  # short chains too, when this share of the private part is overwritten
     merge_when_shadowed_bytes: int = 1 * GIB  # and it is at least so much

@@ -1,11 +1,14 @@
 """What the maintenance DAGs do to one disk: check and plan what was asked for by hand; merge, then warm the result."""
 
+import logging
 from typing import Any
 
 from tasks.errors import ChainwrightError, ConfigError, Refused
 from tasks.settings import Fleet
 from tasks.store.connect import control_store
 from tasks.store.heads import HeadStore
+
+log = logging.getLogger(__name__)
 
 
 def plan_disk(
@@ -24,7 +27,35 @@ def plan_disk(
     if head.state == "running" and engine != "live":
         where = f" on {head.host}" if head.host else ""
         raise Refused("disk_running", f"disk {disk_id} is running{where}: stop it, or choose the engine live")
+    if engine == "live":
+        item = live_item(fleet, disk_id)
+        text = f"live: stream the overlay of {disk_id} onto layer {item['base']}: {item['layers_before']} -> "
+        return {"plan_id": None, "items": [item], "text": f"{text}{item['layers_after']} layers below it"}
     return _plan_merge(fleet, disk_id, engine)
+
+
+def live_item(fleet: Fleet, disk_id: str) -> dict[str, Any]:
+    """The work item that streams one running disk. Refused with the reason if there is nothing safe to do."""
+    from tasks.stages import live
+
+    home = HeadStore(control_store(fleet)).read(disk_id).head.home_region
+    return {"kind": "live", "region": home, **live.choose_base(fleet, disk_id)}
+
+
+def live_items(fleet: Fleet) -> list[dict[str, Any]]:
+    """Work items for running disks over the length limit, where the policy lets their VMs stream (`live_streams`)."""
+    if not fleet.policy.live_streams:
+        return []
+    items = []
+    for version in HeadStore(control_store(fleet)).list():
+        if version.head.state == "running" and version.head.qmp is not None and version.head.stream_base is None:
+            try:
+                item = live_item(fleet, version.head.disk_id)
+            except Refused as refused:
+                log.info("disk %s is not streamed: %s", version.head.disk_id, refused)
+                continue
+            items += [item] if item["layers_before"] > fleet.policy.max_chain_length else []
+    return items
 
 
 def merge(fleet: Fleet, plan_id: str, action_id: str, attempt: str) -> dict[str, Any]:
