@@ -55,7 +55,7 @@ def _print(result: "DemoResult", login: "Login") -> None:
     for line in result.lines:
         verdict = "unchanged" if line.unchanged else "[red]CHANGED[/red]"
         out.print(f"{line.disk.disk_id:14} {verdict}  sha256 {line.after.sha256}")
-    out.print("(hash of: the local files before import; the store before; the store after; an export after)")
+    out.print("(same hash of: the local files before import; the store before; the store after; an export after)")
     out.print()
     out.print(f"build-1 cold, after its cache was warmed by cache_warm: {result.warm_seconds:.2f} s")
     out.print(f"Took {human_seconds(result.seconds)}. The fleet is up.")
@@ -66,11 +66,13 @@ def _print(result: "DemoResult", login: "Login") -> None:
 
 
 def _heads(result: "DemoResult") -> Table:
-    table = Table("head", "layers", "stored MiB", "cold read: s", "requests", "origin MiB", box=None)
+    table = Table(box=None)
+    for name in ("head", "layers", "stored MiB", "cold read s", "requests", "origin MiB"):
+        table.add_column(name, no_wrap=True)
     for line in result.lines:
         before, after = line.before, line.after
         table.add_row(
-            f"{line.disk.disk_id} ({line.disk.region})",
+            line.disk.disk_id,
             f"{before.layers} → {after.layers}",
             f"{before.stored_bytes / MIB:.1f} → {after.stored_bytes / MIB:.1f}",
             f"{before.cold_seconds:.2f} → {after.cold_seconds:.2f}",

@@ -101,10 +101,10 @@ class Demo:
         urls = [self._dag(api, "chain_inventory", {})[1]]
         maintenance, url = self._dag(api, "chain_maintenance", {"dry_run": False, "approve": "never"})
         urls += [url, self._dag(api, "chain_inventory", {})[1]]
+        actions = self._actions(api, maintenance)
         after = self._measure(described, "after")
         lines = [self._line(described, disk, originals, before, after) for disk in DISKS]
         warm_seconds, url = self._warm(described, api)
-        actions = tuple(action_lines(api, "chain_maintenance", maintenance))
         return DemoResult(tuple(lines), actions, warm_seconds, (*urls, url), clock.monotonic() - started)
 
     def _up(self) -> Fleet:
@@ -146,6 +146,14 @@ class Demo:
             part.replace(file)
         known = json.loads(file.read_text())
         return known["originals"], {name: HeadFacts(**facts) for name, facts in known["before"].items()}
+
+    def _actions(self, api: AirflowApi, run_id: str) -> tuple[ActionLine, ...]:
+        """Those of this run, after those of the runs before."""
+        file = self.folder / "actions.json"
+        known = json.loads(file.read_text()) if file.exists() else []
+        lines = [ActionLine(**one) for one in known] + action_lines(api, "chain_maintenance", run_id)
+        file.write_text(json.dumps([asdict(line) for line in lines]))
+        return tuple(lines)
 
     def _measure(self, described: Fleet, when: str) -> dict[str, HeadFacts]:
         facts = {}

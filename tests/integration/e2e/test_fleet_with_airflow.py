@@ -16,8 +16,9 @@ import pytest
 import urllib3
 
 from tasks.embedded.airflow_api import AirflowApi
-from tasks.errors import Permanent
+from tasks.errors import NotFound, Permanent, Transient
 from tasks.execute.checkpoint import ENV_CRASH_AT, ENV_CRASH_ONCE
+from tasks.retry import until_up
 from tasks.stages import remote_chain
 from tasks.stages.export import export_disk
 from tasks.stages.transfer import import_disk
@@ -30,7 +31,7 @@ from tests.support.evolving import make_chain
 pytestmark = [pytest.mark.airflow, pytest.mark.s3, pytest.mark.qemu, pytest.mark.timeout(600)]
 
 LAYERS = 12
-DISKS = {"first": 1, "second": 2}  # disk id -> seed
+DISKS = {"first": 1, "second": 2, "third": 3}  # disk id -> seed
 RUN_SECONDS = 240
 
 
@@ -196,6 +197,31 @@ def test_killed_task_is_retried_to_the_end(
     assert act(live, run)["try_number"] == 2
     assert chain_length(live, "second") < LAYERS
     assert content(live, "second", tmp_path) == originals["second"]
+
+
+def test_a_plan_waits_for_a_person_and_goes_on_when_approved(
+    live: LiveFleet, originals: dict[str, str], tmp_path: Path
+) -> None:
+    conf = {"dry_run": False, "approve": "always", "disks": ["third"]}
+    run = live.api.trigger("chain_maintenance", conf)
+    instance = f"/dags/chain_maintenance/dagRuns/{run}/taskInstances/approve/-1/hitlDetails"
+    asked = wait_for_question(live, instance)
+    assert "third" in asked["body"]
+    assert chain_length(live, "third") == LAYERS
+    live.api.call("PATCH", instance, {"chosen_options": ["Approve"], "params_input": {}})
+    assert live.api.wait("chain_maintenance", run, RUN_SECONDS) == "success"
+    assert chain_length(live, "third") < LAYERS
+    assert content(live, "third", tmp_path) == originals["third"]
+
+
+def wait_for_question(live: LiveFleet, instance: str) -> dict[str, Any]:
+    for attempt in until_up(RUN_SECONDS):
+        with attempt:
+            try:
+                return dict(live.api.call("GET", instance))
+            except NotFound:
+                raise Transient("nobody was asked") from None
+    raise AssertionError
 
 
 def test_down_ends_all_of_it_and_up_finds_the_data(live: LiveFleet, originals: dict[str, str], tmp_path: Path) -> None:
