@@ -33,6 +33,7 @@ class Evidence:
     run: Sequence[LocalLayer]
     under: Sequence[LocalLayer]
     result: LocalLayer
+    top_bytes: int  # of the old top's object
     leaks_before: int  # clusters that the old top had leaked already: harmless, and none may come on top
     check: CheckResult
     base: LayerRef | None
@@ -78,7 +79,7 @@ def _check_map(evidence: Evidence, moved: Ranges) -> None:
     """The top's own clusters are where they were; moved ranges are held, with zeros as zeros; nothing else is."""
     result, top = evidence.result, evidence.run[0]
     size = top.map.facts.virtual_size
-    _check_own(result, top)
+    _check_own(result, top, evidence.top_bytes)
     held = clip(allocated(result.map.extents), size)
     own = clip(allocated(top.map.extents), size)
     extra = subtract(held, union(own, moved))
@@ -99,8 +100,11 @@ def _check_map(evidence: Evidence, moved: Ranges) -> None:
         raise Permanent(f"{grown.total_bytes} bytes that were zero clusters are stored as data")
 
 
-def _check_own(result: LocalLayer, top: LocalLayer) -> None:
-    """Same kinds, and stored bytes at the same place. A zero may get or lose a host cluster: it reads the same."""
+def _check_own(result: LocalLayer, top: LocalLayer, top_bytes: int) -> None:
+    """Same kinds, and stored bytes at the same place.
+
+    A zero may get or lose a host cluster: it reads the same. What the old object's end cut short may be whole now.
+    """
     view = resolve([top.view, result.view])
     again = resolve([result.view, top.view])
     mine = view.owner == 0
@@ -112,7 +116,10 @@ def _check_own(result: LocalLayer, top: LocalLayer) -> None:
         and np.array_equal(zero, zero_again)
         and np.array_equal(view.kind[mine][stored], again.kind[mine][stored])
         and np.array_equal(view.host_offset[mine][stored], again.host_offset[mine][stored])
-        and np.array_equal(view.host_length[mine][stored], again.host_length[mine][stored])
+        and np.array_equal(
+            view.host_length[mine][stored],
+            np.minimum(again.host_length, top_bytes - again.host_offset)[mine][stored],
+        )
     )
     if not same:
         raise Permanent("a cluster of the old top is not where it was")

@@ -57,6 +57,7 @@ def merge(job: Job) -> Result:
         run=[layer for _, layer in run],
         under=[],
         result=result,
+        top_bytes=top.ref.size_bytes,
         leaks_before=before.leaks,
         check=after,
         base=action.base,
