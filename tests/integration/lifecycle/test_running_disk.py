@@ -352,3 +352,22 @@ def test_protected_disk_is_not_streamed(host: Host) -> None:
     heads.start(host.fleet, "vm", "host", "unix:/nowhere")
     with pytest.raises(Refused, match="protected_disk"):
         live.choose_base(host.fleet.model_copy(update={"policy": policy}), "vm")
+
+
+def test_dag_items_for_a_running_disk(host: Host) -> None:
+    from tasks.stages import maintain
+
+    with pytest.raises(Refused, match="disk_idle"):
+        maintain.plan_disk(host.fleet, "vm", "merge", "live")
+    with live_vm(host.boot()) as vm:
+        host.begin(vm)
+        with pytest.raises(Refused, match="disk_running"):
+            maintain.plan_disk(host.fleet, "vm", "merge", "auto")
+        planned = maintain.plan_disk(host.fleet, "vm", "merge", "live")
+        item = planned["items"][0]
+        assert (item["kind"], item["disk_id"], item["region"]) == ("live", "vm", "us-east")
+        assert maintain.live_items(host.fleet) == []
+        policy = dataclasses.replace(host.fleet.policy, live_streams=True, max_chain_length=2)
+        assert maintain.live_items(host.fleet.model_copy(update={"policy": policy})) == [item]
+        done = live.stream(host.fleet, item["disk_id"], item["base"])
+        assert done["layers_after"] == item["layers_after"] + 1  # and the overlay

@@ -1,0 +1,134 @@
+"""Retirement and undo on the real store, through the verbs: a merged disk, its grace, and a region that is away."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from tasks.errors import ChainwrightError, Refused
+from tasks.settings import Fleet
+from tasks.stages import heads, lifecycle, maintain, retire
+from tasks.stages.apply import apply_action
+from tasks.stages.export import export_disk
+from tasks.stages.inventory import run_inventory
+from tasks.stages.transfer import import_disk
+from tasks.store import keys
+from tasks.store.base import ObjectStore
+from tasks.units import KIB, MIB
+from tests.support.chains import LayerSpec, build
+from tests.support.cli import chainwright, write_fleet_toml
+
+pytestmark = [pytest.mark.s3, pytest.mark.qemu]
+SPECS = [LayerSpec(size=4 * MIB, writes=(("write", n * 256 * KIB, 512 * KIB, n + 1),)) for n in range(4)]
+
+
+def without_grace(fleet: Fleet, **changes: object) -> Fleet:
+    """The operator's explicit override, so that a test need not wait for three days."""
+    margins = {"grace_hours": 0.0, "allow_short_grace": True, "max_retired_share": 1.0, **changes}
+    safety = dataclasses.replace(fleet.policy.safety, **margins)  # type: ignore[arg-type]
+    return fleet.model_copy(update={"policy": dataclasses.replace(fleet.policy, safety=safety)})
+
+
+@pytest.fixture
+def merged(fleet: Fleet, tmp_path: Path) -> Fleet:
+    """Disk `vm` whose last action merged a run of its chain."""
+    chain = build(tmp_path / "in", SPECS)
+    import_disk(fleet, chain.folder, "vm", chain.path(chain.tip).name, "us-east")
+    export_disk(fleet, "vm", tmp_path / "before.raw")
+    run_inventory(fleet)
+    planned = maintain.plan_disk(fleet, "vm", "merge")
+    for item in planned["items"]:
+        assert apply_action(fleet, item["plan_id"], item["action_id"], "test")["outcome"] == "published"
+    return fleet
+
+
+def layer_count(stores: dict[str, ObjectStore]) -> int:
+    return sum(1 for store in stores.values() for _ in store.list(keys.LAYERS))
+
+
+def same_content(fleet: Fleet, tmp_path: Path) -> bool:
+    out = tmp_path / "after.raw"
+    out.unlink(missing_ok=True)
+    export_disk(fleet, "vm", out)
+    return out.read_bytes() == (tmp_path / "before.raw").read_bytes()
+
+
+def test_replaced_layers_are_marked_then_deleted(merged: Fleet, stores: dict[str, ObjectStore], tmp_path: Path) -> None:
+    before = layer_count(stores)
+    assert retire.retire(merged, dry_run=False)["marked"] == []  # too young: the floor of the grace
+    fleet = without_grace(merged)
+    dry = retire.retire(fleet, dry_run=True)
+    assert dry["marked"]
+    assert retire.retire(fleet, dry_run=False)["marked"] == dry["marked"]
+    done = retire.retire(fleet, dry_run=False)
+    assert sorted(done["swept"]) == sorted(dry["marked"])
+    assert layer_count(stores) == before - len(done["swept"])
+    assert sum(done["freed_bytes"].values()) > 0
+    assert done["freed_usd_per_month"].keys() == done["freed_bytes"].keys()
+    assert same_content(merged, tmp_path)
+    assert retire.retire(fleet, dry_run=False)["swept"] == []
+
+
+def test_undo_brings_the_old_chain_back_until_it_is_deleted(merged: Fleet, tmp_path: Path) -> None:
+    new_tip = heads.show(merged, "vm").head.tip
+    fleet = without_grace(merged)
+    retire.retire(fleet, dry_run=False)
+    toml = write_fleet_toml(merged, tmp_path / "fleet.toml")
+    ran = chainwright("undo", "vm", "--fleet", toml, "--json")
+    assert ran.code == 0, ran.err
+    assert heads.show(merged, "vm").head.tip == ran.json["tip"] != new_tip
+    assert same_content(merged, tmp_path)
+    swept = retire.retire(fleet, dry_run=False)["swept"]
+    assert new_tip not in swept  # the merge's result is only marked by now
+    assert same_content(merged, tmp_path)
+    again = chainwright("undo", "vm", "--fleet", toml)
+    assert again.code == 1
+    assert "nothing_to_undo" in again.err
+
+
+def test_inventory_half_missing_deletes_nothing(merged: Fleet, stores: dict[str, ObjectStore]) -> None:
+    fleet = without_grace(merged)
+    retire.retire(fleet, dry_run=False)
+    before = layer_count(stores)
+    regions = tuple(
+        region.model_copy(update={"endpoint": "http://127.0.0.1:9"}) if region.name == "ap-south" else region
+        for region in fleet.regions
+    )
+    with pytest.raises(ChainwrightError) as caught:
+        retire.retire(fleet.model_copy(update={"regions": regions}), dry_run=False)
+    assert "ap-south" in str(caught.value)
+    assert layer_count(stores) == before
+
+
+def test_share_cap_stops_the_run_and_says_why(merged: Fleet, tmp_path: Path) -> None:
+    fleet = without_grace(merged, max_retired_share=0.1)
+    retire.retire(fleet, dry_run=False)
+    toml = write_fleet_toml(fleet, tmp_path / "fleet.toml")
+    ran = chainwright("retire", "--real", "--fleet", toml)
+    assert ran.code == 1
+    assert "share_exceeded" in ran.err
+
+
+def test_clone_of_a_running_disk_keeps_its_layers(merged: Fleet, tmp_path: Path) -> None:
+    heads.clone(merged, "vm", "copy", kind="disk", region=None)
+    heads.start(merged, "vm", "host")
+    fleet = without_grace(merged)
+    for _ in range(2):
+        retire.retire(fleet, dry_run=False)
+    lifecycle.discard(merged, "vm")
+    assert same_content(merged, tmp_path)
+
+
+def test_undo_of_an_unknown_disk_is_one_line(fleet: Fleet, tmp_path: Path) -> None:
+    toml = write_fleet_toml(fleet, tmp_path / "fleet.toml")
+    ran = chainwright("undo", "nobody", "--fleet", toml)
+    assert ran.code == 1
+    assert "no disk 'nobody'" in ran.err
+    with pytest.raises(Refused, match="nothing_to_undo"):
+        _undo_of_a_fresh_disk(fleet, tmp_path)
+
+
+def _undo_of_a_fresh_disk(fleet: Fleet, tmp_path: Path) -> None:
+    chain = build(tmp_path / "fresh", SPECS[:1])
+    import_disk(fleet, chain.folder, "fresh", chain.path(chain.tip).name, "us-east")
+    retire.undo(fleet, "fresh")
