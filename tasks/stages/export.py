@@ -19,7 +19,7 @@ from tasks.qemu import img
 from tasks.qemu.accepted import AcceptedImage, accept, accept_raw
 from tasks.qemu.process import Limits
 from tasks.settings import Fleet
-from tasks.stages.guest_hash import chain_sha256, raw_map, raw_sha256
+from tasks.stages.guest_hash import chain_blocks, equal_sha256, raw_blocks, raw_map
 from tasks.stages.layer_fetch import bytes_here, drop_others, fetch_all, work_folder
 from tasks.stages.meter import Meter, Progress, silent
 from tasks.stages.remote_chain import RemoteLayer, walk
@@ -155,7 +155,7 @@ def _assemble(
         progress("assemble", 0, size)
         img.convert(chain[-1].image, target.partial, target.format, limits=_limits(len(layers), size))
         progress("assemble", size, size)
-        return _compare(chain, target, size, Meter("verify", 2 * size, progress))
+        return _compare(chain, target, size, Meter("verify", size, progress))
     except BaseException:
         with contextlib.suppress(OSError):
             target.partial.unlink(missing_ok=True)
@@ -173,15 +173,25 @@ def _accepted(path: Path, layer: RemoteLayer) -> _Accepted:
 
 
 def _compare(chain: list[_Accepted], target: _Target, size: int, meter: Meter) -> str:
-    """Our own reader's view of the chain against what qemu-img wrote. Permanent if they differ."""
-    expected = chain_sha256([(layer.image.path, layer.map) for layer in reversed(chain)], size, meter.add)
+    """Our own reader's view of the chain against what qemu-img wrote; the hash. Permanent if they differ."""
+    layers = [(layer.image.path, layer.map) for layer in reversed(chain)]
+    result = target.partial
+    found = raw_blocks(result) if target.format == "raw" else chain_blocks([(result, inspect_file(result))], size)
+    try:
+        with chain_blocks(layers, size) as ours, found as theirs:
+            sha256 = equal_sha256(ours, theirs, size, meter.add)
+    except Permanent as error:
+        raise Permanent(f"{target.out}: the assembled image is not the chain: {error}") from None
+    if _size_of(target) != size:
+        raise Permanent(f"{target.out}: the assembled image has {_size_of(target)} bytes, the disk has {size}")
+    return sha256
+
+
+def _size_of(target: _Target) -> int:
+    """Virtual size of the result."""
     if target.format == "raw":
-        found = raw_sha256(target.partial, meter.add)
-    else:
-        found = chain_sha256([(target.partial, inspect_file(target.partial))], size, meter.add)
-    if found != expected:
-        raise Permanent(f"{target.out}: the assembled image has content {found}, the chain has {expected}")
-    return expected
+        return target.partial.stat().st_size
+    return inspect_file(target.partial).facts.virtual_size
 
 
 def _limits(layers: int, size: int) -> Limits:

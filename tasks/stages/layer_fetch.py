@@ -3,7 +3,7 @@
 Layout of `<work_dir>/export/<disk_id>/`:
 
     lock                      held (flock) by the one export of this disk
-    parts/<key of version>    whole files; `.part` while they grow, always a prefix of the object
+    parts/<key of version>    whole files; `.part` while they grow, always a prefix of the object; `.sha256` notes
     chain/<layer_id>.qcow2    hard links under the names that the headers use; made anew by every run
 """
 
@@ -93,17 +93,26 @@ def fetch_all(
 
 
 def fetch(folder: Path, layer: RemoteLayer, store: ObjectStore, progress: Callable[[int], None]) -> None:
-    """Complete the layer's file: what is there is kept, the rest fetched, the whole verified (see `_is_right`)."""
+    """Complete the layer's file: what is there is kept, the rest fetched, the whole verified (see `_is_right`).
+
+    A whole file of an earlier run is used only if it still has the hash that was noted then.
+    """
     whole = part_path(folder, layer)
+    note = whole.with_suffix(".sha256")
     if whole.exists():
-        progress(layer.info.size)
-        return
+        if note.exists() and note.read_text() == _digests(whole)[0]:
+            progress(layer.info.size)
+            return
+        whole.unlink()
     part, seen = whole.with_suffix(".part"), set[str]()
     for _ in range(FETCHES):
         _complete(part, layer, store, progress)
-        if _is_right(part, layer, seen):
+        sha256, md5 = _digests(part)
+        if _is_right(layer, sha256, md5) or sha256 in seen:
+            note.write_text(sha256)
             part.replace(whole)
             return
+        seen.add(sha256)
         part.unlink()
         progress(-layer.info.size)
     raise Permanent(f"layer {layer.name} from {layer.stored.region}: other bytes each time it was fetched")
@@ -121,20 +130,22 @@ def _complete(part: Path, layer: RemoteLayer, store: ObjectStore, progress: Call
         os.fsync(file.fileno())
 
 
-def _is_right(part: Path, layer: RemoteLayer, seen: set[str]) -> bool:
+def _digests(path: Path) -> tuple[str, str]:
+    """SHA-256 and MD5 of the file."""
+    sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+    with path.open("rb") as file:
+        while piece := file.read(4 * MIB):
+            sha256.update(piece)
+            md5.update(piece)
+    return sha256.hexdigest(), md5.hexdigest()
+
+
+def _is_right(layer: RemoteLayer, sha256: str, md5: str) -> bool:
     """Are these the object's bytes?
 
     The id of an imported layer is the beginning of its SHA-256, the ETag of an object that was sent in one piece is its
     MD5. An ETag of that form may also mean nothing (encryption by key): then two fetches that agree will do. All other
     ETags cannot be compared; every range was already bound to the version and its length.
     """
-    sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
-    with part.open("rb") as file:
-        while piece := file.read(4 * MIB):
-            sha256.update(piece)
-            md5.update(piece)
     match = _MD5_ETAG.fullmatch(layer.info.etag)
-    known = layer.stored.layer_id == sha256.hexdigest()[:32] or match is None or match.group(1) == md5.hexdigest()
-    agreed = sha256.hexdigest() in seen
-    seen.add(sha256.hexdigest())
-    return known or agreed
+    return layer.stored.layer_id == sha256[:32] or match is None or match.group(1) == md5

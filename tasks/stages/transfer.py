@@ -91,7 +91,10 @@ def import_disk(
     found = find_layers(stores, [(plan.layer_id, plan.region) for plan in planned])
     for plan, stored in zip(planned, found, strict=True):
         _check_stored(plan, stored)
-    layers, sent = _send(planned, found, stores, progress)
+    if current is not None and all(found):  # read back before the head was written
+        layers, sent = [_kept(plan, stored) for plan, stored in zip(planned, found, strict=True) if stored], 0
+    else:
+        layers, sent = _send(planned, found, stores, progress)
     if current is None:
         _create(heads, Head(disk_id, planned[-1].layer_id, kind, region, virtual_size=chain[-1].facts.virtual_size))
     size = chain[-1].facts.virtual_size
@@ -172,6 +175,10 @@ def _check_stored(plan: _Planned, stored: StoredLayer | None) -> None:
             f"layer {plan.layer_id} in {stored.region} has {stored.info.size} bytes,"
             f" {plan.local.path} has {plan.local.size}"
         )
+
+
+def _kept(plan: _Planned, stored: StoredLayer) -> ImportedLayer:
+    return ImportedLayer(plan.layer_id, plan.local.path.name, stored.region, plan.local.size, plan.sha256, reused=True)
 
 
 def _send(

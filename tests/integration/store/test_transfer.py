@@ -14,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from tasks.errors import Permanent
 from tasks.settings import Fleet
+from tasks.stages import export
 from tasks.stages.transfer import import_disk
 from tasks.store import keys
 from tasks.store.base import ObjectStore
@@ -199,3 +201,49 @@ def test_export_replaces_only_with_force(toml: Path, tmp_path: Path) -> None:
     assert out.read_bytes() == b"mine"
     assert chainwright_here("export", "vm", out, "--force", "--fleet", toml).code == 0
     assert out.stat().st_size == MIB
+
+
+def test_result_that_is_not_the_chain_is_thrown_away(
+    fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Were qemu-img wrong (hazard 20), or the disk under it, our own reader would see it before the file appears."""
+    spec = LayerSpec(size=4 * MIB, writes=(("write", 0, MIB, 7), ("compressed", 2 * MIB, 64 * KIB, 8)))
+    chain = build(tmp_path / "in", [spec, replace(spec, writes=(("zero", 64 * KIB, 128 * KIB, 0),))])
+    import_disk(fleet, chain.folder, "vm", file_of(chain), "us-east")
+    out, honest = tmp_path / "out" / "disk.raw", export.img.convert
+    out.parent.mkdir()
+
+    def lying(image: object, target: Path, to: str, **options: object) -> None:
+        honest(image, target, to, **options)
+        with target.open("r+b") as file:
+            file.seek(100 * KIB)  # where the tip has zeros
+            file.write(b"\7")
+
+    monkeypatch.setattr(export.img, "convert", lying)
+    with pytest.raises(Permanent, match="not the chain: the images differ in the 64 KiB at guest offset 65536"):
+        export.export_disk(fleet, "vm", out)
+    assert list(out.parent.iterdir()) == []
+    monkeypatch.undo()
+    assert export.export_disk(fleet, "vm", out).guest_sha256 == guest_sha256(chain.path(chain.tip))
+
+
+def test_layer_file_that_changed_in_the_work_directory_is_fetched_again(
+    fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chain = build(tmp_path / "in", [LayerSpec(size=MIB, writes=(("write", 0, MIB, 7),))] * 2)
+    import_disk(fleet, chain.folder, "vm", file_of(chain), "us-east")
+
+    def killed(*args: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(export.img, "convert", killed)
+    with pytest.raises(KeyboardInterrupt):
+        export.export_disk(fleet, "vm", tmp_path / "out.raw")
+    monkeypatch.undo()
+    parts = sorted(path for path in (tmp_path / "work" / "export" / "vm" / "parts").iterdir() if not path.suffix)
+    assert len(parts) == 2
+    body = bytearray(parts[0].read_bytes())
+    body[-1] ^= 0xFF  # guest data: no header check would see it
+    parts[0].write_bytes(bytes(body))
+    done = export.export_disk(fleet, "vm", tmp_path / "out.raw")
+    assert done.guest_sha256 == guest_sha256(chain.path(chain.tip))
