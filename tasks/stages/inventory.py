@@ -1,10 +1,12 @@
 """Inventory: what every layer of every region holds, as a new manifest snapshot."""
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tasks.errors import ChainwrightError
+from tasks.errors import ChainwrightError, Permanent
 from tasks.inventory import manifest
 from tasks.inventory import publish as publishing
 from tasks.inventory.fetch import ObstoreSource
@@ -30,15 +32,16 @@ def scan_shard(fleet: Fleet, shard: dict[str, Any]) -> dict[str, Any]:
     piece = shard_from_json(shard)
     region = fleet.region(piece.region)
     control = control_store(fleet)
-    return scan_one(
-        piece,
-        open_store(region),
-        ObstoreSource(region),
-        control,
-        manifest.current_snapshot(control),
-        scan_rules(fleet),
-        Path(fleet.work_dir),
-    )
+    with _work_dir(fleet) as work_dir:
+        return scan_one(
+            piece,
+            open_store(region),
+            ObstoreSource(region),
+            control,
+            manifest.current_snapshot(control),
+            scan_rules(fleet),
+            work_dir,
+        )
 
 
 def publish(fleet: Fleet, scans: list[dict[str, Any]]) -> dict[str, Any]:
@@ -48,8 +51,17 @@ def publish(fleet: Fleet, scans: list[dict[str, Any]]) -> dict[str, Any]:
     results, or not all, keeps the rows of the last snapshot and is marked as not complete.
     """
     regions = [region.name for region in fleet.regions]
-    snapshot = publishing.publish(control_store(fleet), scans, regions, Path(fleet.work_dir))
-    return summary_of(snapshot)
+    with _work_dir(fleet) as work_dir:
+        return summary_of(publishing.publish(control_store(fleet), scans, regions, work_dir))
+
+
+@contextmanager
+def _work_dir(fleet: Fleet) -> Iterator[Path]:
+    """Errors of the local disk (no space, no such folder) as one clear line. Permanent."""
+    try:
+        yield Path(fleet.work_dir)
+    except OSError as error:
+        raise Permanent(f"work directory {fleet.work_dir}: {error.strerror or error}") from error
 
 
 def summary_of(snapshot: Snapshot) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from tasks.chain.layer import layer_id_of
-from tasks.errors import ConfigError, NotFound
+from tasks.errors import ConfigError, NotFound, Permanent
 from tasks.inventory import manifest, parquet
 from tasks.inventory.append import append_dataset_files
 from tasks.inventory.schema import DATASETS, READS
@@ -88,6 +88,15 @@ def test_a_region_that_does_not_answer_keeps_its_rows(fleet: Fleet, stores: dict
     assert not result["complete"]
     assert "no-such-bucket" in result["errors"]["eu-west"]
     assert result["layers"] == 6
+
+
+def test_a_work_directory_that_cannot_be_used(fleet: Fleet, stores: dict[str, ObjectStore], tmp_path: Path) -> None:
+    upload(stores, chain(1, names(1)))
+    (tmp_path / "file").write_text("")
+    broken = fleet.model_copy(update={"work_dir": str(tmp_path / "file" / "work")})
+    with pytest.raises(Permanent, match=r"work directory .*file/work: Not a directory"):
+        inventory.run_inventory(broken)
+    assert manifest.current_snapshot(control_store(fleet)) is None
 
 
 def test_reads_are_appended_and_survive_the_next_scan(
