@@ -45,12 +45,12 @@ def rebase_needs(run: Sequence[LayerView], under: Sequence[LayerView], cluster_s
     """Host ranges per layer of run and under: what the guest sees in the affected clusters, before and after.
 
     Rebase compares the old backing with the new one; where they differ it writes, and a write into a part of a cluster
-    reads the rest of the cluster through the old chain.
+    reads the rest of the cluster through the old chain, even where the cluster goes on behind the top's end.
     """
-    size = run[0].virtual_size
+    size = -(-run[0].virtual_size // cluster_size) * cluster_size
     view = resolve(run)
     lower = view.where((view.owner != NOBODY) & (view.owner != 0)).ranges()
-    affected = clip(align(lower, cluster_size), size)
+    affected = align(lower, cluster_size)
     before = _visible_in([*run[1:], *under], affected, size)
     after = _visible_in(under, affected, size)
     nothing = [_nothing()] * (len(run) - 1)
