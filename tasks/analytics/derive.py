@@ -27,6 +27,7 @@ from tasks.analytics.shadow.feed import Bucket, load_extents, make_buckets, part
 from tasks.analytics.shadow.pairs import unpack
 from tasks.analytics.shadow.passes import work_trees
 from tasks.analytics.shadow.structure import Flags, Ints, Kept, Structure, load_structure, still_valid
+from tasks.errors import NotFound
 
 BUCKET_ROWS = 8_000_000  # extents worked at a time: about 60 bytes each
 _KINDS = ("data_bytes", "zero_bytes", "compressed_bytes", "compressed_stored_bytes")
@@ -67,8 +68,10 @@ def derive(
     May be called again, and by several processes at once: the first result stays. Raises NotFound if there is no
     manifest, Permanent if it contradicts itself.
     """
+    if not directory.is_dir():
+        raise NotFound(f"{directory}: no such manifest folder")
     with tempfile.TemporaryDirectory(prefix=".derive-", dir=directory) as folder:
-        with open_manifest(directory, memory_limit=memory_limit, threads=threads) as connection:
+        with open_manifest(directory, memory_limit=memory_limit, threads=threads, views=False) as connection:
             done = _derive(connection, Path(folder), previous, threads, bucket_rows)
         adopt(Path(folder), directory)
     return done
@@ -207,7 +210,7 @@ def _keep_steals(previous: Path | None, uppers: Ints, folder: Path) -> int:
     """Copy the earlier steals of layers whose chain below is the same; how many rows."""
     if previous is None or len(uppers) == 0:
         return 0
-    with open_manifest(previous) as connection:
+    with open_manifest(previous, views=False) as connection:
         connection.register("kept", pa.table({"upper_no": uppers.astype(np.int32)}))
         reader = connection.sql("FROM steals SEMI JOIN kept USING (upper_no)").to_arrow_reader(500_000)
         rows = 0

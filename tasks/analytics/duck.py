@@ -32,13 +32,14 @@ _TYPES = {
 
 
 def open_manifest(
-    directory: Path, *, memory_limit: str = "1GB", threads: int = 2, lock: bool = False
+    directory: Path, *, memory_limit: str = "1GB", threads: int = 2, views: bool = True, lock: bool = False
 ) -> duckdb.DuckDBPyConnection:
     """A fresh in-memory connection with one view per manifest and derived dataset, and the views of `sql/views`.
 
     `directory` holds `<dataset>/*.parquet`; a dataset without files is an empty view with the right columns, and a
-    column that older files lack is null. With `lock` nothing outside `directory` can be read, and no setting changed.
-    Raises NotFound if `directory` is not a folder. Close it, or use it in `with`.
+    column that older files lack is null. Without `views` those of `sql/views` are left out. With `lock` nothing outside
+    `directory` can be read, and no setting changed. Raises NotFound if `directory` is not a folder. Close it, or use it
+    in `with`.
     """
     if not directory.is_dir():
         raise NotFound(f"{directory}: no such manifest folder")
@@ -51,7 +52,7 @@ def open_manifest(
         connection.execute(f"SET temp_directory={_quoted(tempfile.gettempdir() + '/chainwright-duckdb')}")
         for name, schema in (DATASETS | DERIVED).items():
             connection.execute(f"CREATE VIEW {name} AS {_select(directory / name, schema)}")
-        for statement in sqlfiles.view_statements():
+        for statement in sqlfiles.view_statements() if views else ():
             connection.execute(statement)
         if lock:
             lock_down(connection, directory)

@@ -126,6 +126,6 @@ def still_valid(structure: Structure, earlier: dict[str, NDArray[np.generic]] | 
     at = _indices(earlier["layer_no"][order].astype(np.int64), structure.layer_no)
     row = order[np.maximum(at, 0)]
     same_path = (at >= 0) & (earlier["path_key"][row].astype(np.uint64) == structure.path_key)
-    was_live = same_path & earlier["live"][row].astype(bool)
+    was_live = same_path & earlier["live"][row].astype(bool) & structure.live
     same_cone = earlier["cone_key"][row].astype(np.uint64) == structure.cone_key
     return Kept(row, same_path, was_live & same_cone, was_live)

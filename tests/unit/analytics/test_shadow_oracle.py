@@ -54,20 +54,20 @@ def numbered(draw: st.DrawFn) -> tuple[Forest, list[int]]:
     return forest, draw(st.permutations(range(len(forest.layers))))
 
 
-@settings(max_examples=120, **COMMON)
+@settings(max_examples=100, **COMMON)
 @given(numbered(), st.integers(1, 3))
 def test_every_byte_agrees_with_brute_force(case: tuple[Forest, list[int]], files: int) -> None:
     check(*case, files=files)
 
 
-@settings(max_examples=40, **COMMON)
+@settings(max_examples=30, **COMMON)
 @given(numbered(), st.integers(1, 6))
 def test_small_buckets_and_split_trees_change_nothing(case: tuple[Forest, list[int]], rows: int) -> None:
     check(*case, bucket_rows=rows)
 
 
 @pytest.mark.slow
-@settings(max_examples=4000, **COMMON)
+@settings(max_examples=3000, **COMMON)
 @given(numbered(), st.integers(1, 3))
 def test_thousands_of_forests_agree_with_brute_force(case: tuple[Forest, list[int]], files: int) -> None:
     check(*case, files=files)
