@@ -21,6 +21,7 @@ from tasks.qemu.process import Limits
 from tasks.settings import Fleet
 from tasks.stages.guest_hash import chain_blocks, equal_sha256, raw_blocks, raw_map
 from tasks.stages.layer_fetch import bytes_here, drop_others, fetch_all, work_folder
+from tasks.stages.local_files import named_errors
 from tasks.stages.meter import Meter, Progress, silent
 from tasks.stages.remote_chain import RemoteLayer, walk
 from tasks.store.base import ObjectStore
@@ -80,7 +81,11 @@ def export_disk(
     Refused: `output_exists` without `force`, `no_space`, `busy`, and what `remote_chain.walk` refuses. NotFound: the
     disk, or the folder of `out`.
     """
-    target = _Target(out.absolute(), image_format, force)
+    with named_errors(out):
+        return _export(fleet, disk_id, _Target(out.absolute(), image_format, force), progress)
+
+
+def _export(fleet: Fleet, disk_id: str, target: _Target, progress: Progress) -> ExportResult:
     head = HeadStore(control_store(fleet)).read(disk_id).head
     _check_target(target)
     stores = open_stores(fleet)
@@ -99,7 +104,7 @@ def export_disk(
         generation=head.generation,
         state=head.state,
         out=str(target.out),
-        format=image_format,
+        format=target.format,
         virtual_size=size,
         layers=len(layers),
         fetched_bytes=missing,

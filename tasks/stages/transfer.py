@@ -16,6 +16,7 @@ from tasks.errors import ConfigError, NotFound, Permanent, PreconditionFailed, R
 from tasks.settings import Fleet
 from tasks.stages.layer_stream import checked_stream, digest_of, rewritten_start
 from tasks.stages.local_chain import LocalLayer, walk
+from tasks.stages.local_files import named_errors
 from tasks.stages.meter import Meter, Progress, silent
 from tasks.store import keys
 from tasks.store.base import ObjectStore
@@ -81,8 +82,16 @@ def import_disk(
     """
     check_disk_id(disk_id)
     fleet.region(region)
+    with named_errors(folder):
+        return _import(fleet, folder, Head(disk_id, "", kind, region), tip, layer_regions or {}, progress)
+
+
+def _import(
+    fleet: Fleet, folder: Path, wanted: Head, tip: str, layer_regions: Mapping[str, str], progress: Progress
+) -> ImportResult:
+    disk_id, kind, region = wanted.disk_id, wanted.kind, wanted.home_region
     chain = walk(folder, tip)
-    regions = _regions(fleet, chain, region, layer_regions or {})
+    regions = _regions(fleet, chain, region, layer_regions)
     stores, heads = open_stores(fleet), HeadStore(control_store(fleet))
     current = _existing(heads, disk_id)
     planned = _name_layers(chain, regions, heads.control, progress)

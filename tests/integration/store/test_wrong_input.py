@@ -11,6 +11,7 @@ import pytest
 
 from tasks.chain.head import Head
 from tasks.settings import Fleet
+from tasks.stages import export as export_stage
 from tasks.store import keys
 from tasks.store.base import ObjectStore
 from tasks.store.heads import HeadStore
@@ -246,6 +247,31 @@ def test_no_space(fleet: Fleet, stores: dict[str, ObjectStore], tmp_path: Path, 
     toml = write_fleet_toml(fleet, tmp_path / "fleet.toml")
     assert f"no_space: folder {full_disk}" in export(toml, full_disk / "out.raw").line
     assert [path.name for path in full_disk.iterdir()] == ["work"]
+    assert export(toml, tmp_path / "out.raw").code == 0
+
+
+@pytest.mark.parametrize("full", ["work", "out"])
+def test_space_that_others_take_meanwhile(
+    fleet: Fleet,
+    stores: dict[str, ObjectStore],
+    tmp_path: Path,
+    full_disk: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    full: str,
+) -> None:
+    """The check came too early: still one line, nothing half in place, and the next run goes on."""
+    stores["us-east"].put_new(keys.layer(TIP_ID), build(Image(dict.fromkeys(range(4096), DATA), 4 << 20, 10)))
+    HeadStore(stores["us-east"]).create(Head("vm", TIP_ID, "disk", "us-east"))
+    work = full_disk / "work" if full == "work" else tmp_path / "work"
+    out = full_disk / "out.raw" if full == "out" else tmp_path / "out.raw"
+    toml = write_fleet_toml(fleet, tmp_path / "fleet.toml", work_dir=str(work))
+    monkeypatch.setattr(export_stage, "_check_space", lambda *args: None)
+    line = export(toml, out).line
+    assert "No space left" in line
+    assert not out.exists()
+    assert not list(out.parent.glob(".out*"))
+    monkeypatch.undo()
+    toml = write_fleet_toml(fleet, tmp_path / "fleet.toml", work_dir=str(tmp_path / "work"))
     assert export(toml, tmp_path / "out.raw").code == 0
 
 
