@@ -21,6 +21,7 @@ _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _LISTEN = re.compile(r"([A-Za-z0-9.-]+|\[[0-9a-f:]+\]):[0-9]{1,5}")
 _PATH = re.compile(r"/[A-Za-z0-9._/@+ -]*")
 _SOCKET_BYTES = 100  # of the 108 that the kernel allows
+_DIGITS = 13  # of the largest object's size
 _KEYS_PER_MIB = 8000  # nginx's own figure
 
 
@@ -82,6 +83,7 @@ def render(fleet: Fleet, region: str, site: CacheSite, limits: OriginLimits | No
         keys_mib=max(8, 2 * site.cache_bytes // SLICE_BYTES // _KEYS_PER_MIB),
         listen=site.listen,
         slice_bytes=SLICE_BYTES,
+        last_slice=_last_slice_pattern(),
         ca_file=site.ca_file,
         region_names="|".join(origin.name for origin in origins),
         origins="".join(f'    "{origin.name}" "{origin.url}";\n' for origin in origins),
@@ -95,6 +97,13 @@ def render(fleet: Fleet, region: str, site: CacheSite, limits: OriginLimits | No
         lock_seconds=limits.lock_seconds,
         unknown_seconds=limits.unknown_seconds,
     )
+
+
+def _last_slice_pattern() -> str:
+    """A Content-Range whose end + 1 is the total: 1999/2000 is 1 followed by 9s and the next digit followed by 0s."""
+    nines = "|".join(f"9{{{n}}}/10{{{n}}}" for n in range(1, _DIGITS))
+    steps = "|".join(f"{digit}9{{{n}}}/\\g{{1}}{digit + 1}0{{{n}}}" for digit in range(9) for n in range(_DIGITS))
+    return f"^[0-9]+ bytes [0-9]+-(?:([0-9]*)(?:{steps})|{nines})$"
 
 
 def _template(name: str) -> Template:

@@ -28,7 +28,7 @@ class NotCached(Transient):
 
 
 class BadAnswer(Transient):
-    """The server answered something that is not the range: another status, another range, too few bytes."""
+    """Not the range: another status, another range, too few bytes, no answer at all on an open connection."""
 
 
 class Reply:
@@ -113,11 +113,11 @@ class RangeConnection:
         except (BrokenPipeError, ConnectionResetError, EOFError):
             self.close()
             if not reused:
-                raise Transient(f"{self.host}: connection closed before an answer") from None
+                raise BadAnswer(f"{self.host}: connection closed before an answer") from None
         try:
             return self._send(asked)
         except EOFError:
-            raise Transient(f"{self.host}: connection closed before an answer") from None
+            raise BadAnswer(f"{self.host}: connection closed before an answer") from None
 
     def _send(self, asked: bytes) -> tuple[int, dict[str, str]]:
         opened = self._socket or self._connect()
@@ -210,7 +210,7 @@ class RangeConnection:
                 count = self._file.readinto(view[done:])
             except OSError as error:
                 self.close()
-                raise Transient(f"{self.host}: {error or 'connection lost'}") from None
+                raise BadAnswer(f"{self.host}: {error or 'connection lost'} in the middle of a body") from None
             if not count:
                 self.close()
                 raise BadAnswer(f"{self.host}: body ended {len(view) - done} bytes early")

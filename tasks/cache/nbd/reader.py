@@ -19,8 +19,9 @@ from tasks.errors import ChainwrightError, NotFound, Transient
 from tasks.units import MIB
 
 _CACHED = "cached"  # the form that never asks a store
-_AFTER_BAD = {_CACHED: "refetch", "": "refetch", "refetch": "none", "none": "none"}
-_BAD_ANSWERS = 6  # then the error goes to the guest: the cache and the store both answer nonsense
+# After so many bad answers: ask again; have the cache replace what it holds; go past the cache, whose disk may be full.
+# Then the error goes to the guest: the cache and the store both answer nonsense.
+_AFTER_BAD = ("", "refetch", "none", "none", "none", "none")
 _READAHEAD_BLOCKS = 16
 _DEMAND, _PREFETCH = 0, 1
 NOBODY = Reader()
@@ -186,10 +187,12 @@ class BlockReader:
                     return self._follow(fetch, leader, deadline)
                 mode = ""
             except Transient as error:
-                bad += isinstance(error, BadAnswer)
-                if bad >= _BAD_ANSWERS or clock.monotonic() + pause > deadline:
+                if isinstance(error, BadAnswer):
+                    if bad >= len(_AFTER_BAD):
+                        raise
+                    mode, bad = _AFTER_BAD[bad], bad + 1
+                if clock.monotonic() + pause > deadline:
                     raise
-                mode = _AFTER_BAD[mode] if isinstance(error, BadAnswer) else mode
                 clock.sleep(pause * random.uniform(0.5, 1.0))
                 pause = min(2.0, 2 * pause)
 

@@ -133,7 +133,7 @@ def test_what_a_reader_says_of_itself_cannot_break_the_log(cache, stores):
     layer = put_layer(stores, "us-east", b"x" * 100)
     cache.get(f"/layers/{layer}.qcow2", 0, 9, X_Chainwright_Disk='a","status":1,"x":"', X_Chainwright_Client="\x7f")
     (line,) = cache.log()
-    assert (line["disk"], line["client"], line["status"]) == ("", "", 206)
+    assert (line["disk"], line["client"], line["status"]) == ("", "", "206")
 
 
 def test_the_cache_stays_within_its_bound_on_disk(fleet, stores):

@@ -7,7 +7,7 @@ from tasks.units import SLICE_BYTES
 
 LAYER = "ab" * 16
 LINE = {
-    "time": 1795398811.959, "id": "x", "main": "1", "method": "GET", "status": 206, "layer": LAYER,
+    "time": 1795398811.959, "id": "x", "main": "1", "method": "GET", "status": "206", "layer": LAYER,
     "layer_region": "eu-west", "range": "bytes=2097150-2097155", "slice": "", "cache": "HIT", "sent": "6",
     "upstream_bytes": "", "upstream_status": "", "upstream_seconds": "", "seconds": "0.004", "disk": "d1",
     "start": "1795398800", "client": "guest", "mode": "",

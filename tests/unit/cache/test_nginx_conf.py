@@ -1,8 +1,9 @@
+import re
 from pathlib import Path
 
 import pytest
 
-from tasks.cache.nginx_conf import CacheSite, OriginLimits, render
+from tasks.cache.nginx_conf import CacheSite, OriginLimits, _last_slice_pattern, render
 from tasks.errors import ConfigError
 from tasks.settings import Fleet, Region
 
@@ -68,3 +69,13 @@ def test_a_site_that_nginx_could_not_use_is_refused(site):
 def test_an_unknown_region_is_named():
     with pytest.raises(ConfigError, match="mars"):
         render(fleet(), "mars", SITE)
+
+
+@pytest.mark.parametrize(
+    "total", [1, 2, 9, 10, 11, 100, 101, 999, 1000, 2000, 5242979, 2097152, 4000000, 10**12, 123456789]
+)
+def test_the_last_slice_of_an_object_is_recognised(total):
+    pattern = re.compile(_last_slice_pattern().replace("\\g{1}", "(?:\\1)"))
+    assert pattern.match(f"77 bytes 0-{total - 1}/{total}")
+    for wrong in {total, total - 2, total - 10, total + 9} - {total - 1}:
+        assert wrong < 0 or not pattern.match(f"77 bytes 0-{wrong}/{total}")
