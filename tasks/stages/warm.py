@@ -129,7 +129,6 @@ def warm_disks(fleet: Fleet, disk_ids: Sequence[str], region: str, *, dry_run: b
         try:
             return warm(fleet, disk_id, region, dry_run=dry_run, claims=claims)
         except ChainwrightError as error:
-            logger.warning("disk %s: %s", disk_id, error)
             return {"disk_id": disk_id, "region": region, "error": str(error)}
 
     with ThreadPoolExecutor(max(1, len(disk_ids))) as pool:

@@ -1,0 +1,100 @@
+"""The verbs warm, blockdev and reads, as an operator runs them."""
+
+import json
+import shlex
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import pytest
+
+from tests.support.chains import Chain, LayerSpec, build
+from tests.support.cli import Ran, chainwright_here, write_fleet_toml
+from tests.support.site import Site, running_site
+
+pytestmark = [pytest.mark.s3, pytest.mark.qemu]
+MIB = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def site(s3_server):
+    with running_site(s3_server) as one:
+        specs = [
+            LayerSpec(writes=(("write", 0, 5 * MIB, 1),)),
+            LayerSpec(writes=(("write", MIB, MIB, 2),)),
+            LayerSpec(),
+        ]
+        one.add_disk("web-1", build(one.folder / "chain", specs))
+        one.scan()
+        write_fleet_toml(one.fleet, one.folder / "fleet.toml")
+        yield one
+
+
+def run(site: Site, *argv: str | Path) -> Ran:
+    return chainwright_here(*argv, "--fleet", site.folder / "fleet.toml")
+
+
+def test_warm_says_what_it_would_do_and_then_does_it(site):
+    dry = run(site, "warm", "web-1", "--region", "us-east", "--dry-run")
+    assert dry.code == 0, dry.err
+    assert "nothing fetched" in dry.out
+    done = run(site, "warm", "web-1", "--region", "us-east", "--json")
+    (result,) = done.json
+    assert result["fetched"] == result["slices"] > 0
+    again = run(site, "warm", "web-1", "--region", "us-east")
+    assert "fetched 0 " in again.out
+
+
+def test_an_unknown_disk_is_one_clear_line(site):
+    done = run(site, "warm", "nobody", "--region", "us-east")
+    assert "nobody" in done.line
+
+
+@pytest.mark.parametrize("argv", [("warm", "web-1", "--region", "mars"), ("reads", "--region", "mars")])
+def test_an_unknown_region_is_named(site, argv):
+    done = run(site, *argv)
+    assert "mars" in done.line
+
+
+def test_reads_tells_what_it_counted(site):
+    site.read_disk("web-1", _chain(site))
+    done = run(site, "reads", "--region", "us-east", "--json")
+    (result,) = done.json
+    assert result["reads"] > 0
+    assert result["boot_traces"] > 0
+
+
+def _chain(site: Site):
+    return Chain(site.folder / "chain", list(site.uploaded))
+
+
+def test_blockdev_prints_arguments_for_a_shell(site, tmp_path):
+    done = run(site, "blockdev", "web-1", "--socket", "/run/x.sock", "--overlay", str(tmp_path / "o.qcow2"))
+    assert done.code == 0, done.err
+    argv = shlex.split(done.out.replace("\\\n", ""))
+    nodes = [json.loads(value) for value in argv[1::2]]
+    assert set(argv[0::2]) == {"-blockdev"}
+    assert [node["driver"] for node in nodes] == ["nbd", "qcow2"] * 3 + ["file", "qcow2"]
+    by_name = {node["node-name"]: node for node in nodes}
+    chain, node = [], by_name["cw-overlay"]
+    while node["backing"]:
+        node = by_name[node["backing"]]
+        chain.append(by_name[node["file"]]["export"])
+    assert chain == [f"{layer}/web-1" for layer in reversed(site.uploaded)]
+
+
+def test_blockdev_prints_libvirt_xml_and_json(site, tmp_path):
+    xml = run(site, "blockdev", "web-1", "--format", "libvirt-xml")
+    disk = ElementTree.fromstring(xml.out)
+    names = [source.get("name") for source in disk.iter("source")]
+    assert names == [f"{layer}/web-1" for layer in reversed(site.uploaded)]
+    found = run(site, "blockdev", "web-1", "--format", "json", "--chains", tmp_path).json
+    assert [layer["layer_id"] for layer in found["layers"]] == list(site.uploaded)
+    written = json.loads((tmp_path / "web-1.json").read_text())
+    assert [layer["etag"] for layer in written["layers"]] == [one.etag for one in site.uploaded.values()]
+
+
+def test_blockdev_prints_the_exporters_command(site):
+    done = run(site, "blockdev", "web-1", "--exporter", "us-east", "--socket", "/run/x.sock")
+    argv = shlex.split(done.out)
+    assert Path(argv[0]).name == "nbdkit"
+    assert f"url={site.cache.url}" in argv
