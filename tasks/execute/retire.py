@@ -16,15 +16,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from tasks.chain.head import lease_is_live
-from tasks.errors import NotFound, PreconditionFailed, Refused
+from tasks.chain.head import Head, lease_is_live
+from tasks.errors import NotFound, Permanent, PreconditionFailed, Refused
 from tasks.execute.pins import pinned_layers
 from tasks.plan.policy import Safety
 from tasks.plan.retire import Evidence, Forest, Verdicts, grace_seconds, judge, reachable
 from tasks.plan.steps import LayerRef
 from tasks.store import keys
 from tasks.store.base import ObjectStore
-from tasks.store.heads import HeadStore, HeadVersion, new_attempt_id
+from tasks.store.heads import HeadEntry, HeadStore, new_attempt_id
 from tasks.store.tombstones import Tombstones
 
 BATCH_LAYERS = 100  # deleted between two looks at the heads
@@ -76,6 +76,7 @@ class Retirement:
     look: Callable[[], FleetView]
     safety: Safety
     run_id: str
+    known: dict[str, HeadEntry] = field(default_factory=dict)  # records already read: by ETag, never by age
 
     def run(self, *, dry_run: bool) -> RetireReport:
         """Judge, and unless dry carry it out. Raises the store's errors: then nothing more is deleted."""
@@ -93,10 +94,10 @@ class Retirement:
 
     def _judge(self, view: FleetView) -> Verdicts:
         now = self.control.now()
-        heads = HeadStore(self.control).list()
+        heads = self._heads()
         stones = Tombstones(self.control).listing()
         evidence = Evidence(
-            roots=frozenset(version.head.tip for version in heads),
+            roots=frozenset(head.tip for head in heads),
             pins=self._pins(heads),
             tombstone_age={i: (now - info.last_modified).total_seconds() for i, info in stones.items()},
             heads_now=len(heads),
@@ -105,9 +106,19 @@ class Retirement:
         )
         return judge(view.forest, evidence, self.safety)
 
-    def _pins(self, heads: list[HeadVersion]) -> dict[str, str]:
-        grace = grace_seconds(self.safety)
-        return pinned_layers(self.control, self.stores, (version.head for version in heads), grace)
+    def _heads(self) -> list[Head]:
+        """Every head, listed now; bodies of unchanged records are not read again. Permanent if one is malformed."""
+        found = {entry.disk_id: entry for entry in HeadStore(self.control).entries(self.known)}
+        self.known.clear()
+        self.known.update(found)
+        heads = [entry.head for entry in found.values() if entry.head is not None]
+        if len(heads) != len(found):
+            broken = next(entry for entry in found.values() if entry.head is None)
+            raise Permanent(f"head {broken.disk_id}: {broken.problem}; it might refer to anything: nothing is deleted")
+        return heads
+
+    def _pins(self, heads: list[Head]) -> dict[str, str]:
+        return pinned_layers(self.control, self.stores, heads, grace_seconds(self.safety))
 
     def _fence_dead_leases(self) -> None:
         """Take leases away that expired a grace ago: whoever held one can no longer publish, and pins nothing.
@@ -116,10 +127,12 @@ class Retirement:
         """
         heads = HeadStore(self.control)
         horizon = self.control.now() - datetime.timedelta(seconds=grace_seconds(self.safety))
-        for version in heads.list():
-            if version.head.lease is not None and not lease_is_live(version.head, horizon):
+        for head in self._heads():
+            if head.lease is not None and not lease_is_live(head, horizon):
                 with suppress(PreconditionFailed):  # it moved: not dead, or fenced by another
-                    heads.swap(version, new_attempt_id(), lease=None)
+                    version = heads.read(head.disk_id)
+                    if version.head == head:
+                        heads.swap(version, new_attempt_id(), lease=None)
 
     def _write_tombstones(self, view: FleetView, verdicts: Verdicts) -> None:
         stones = Tombstones(self.control)
@@ -171,11 +184,11 @@ class Retirement:
         return swept, anew, changed
 
     def _dead_ids(self, view: FleetView) -> set[str]:
-        heads = HeadStore(self.control).list()
+        heads = self._heads()
         if not heads:
             raise Refused("no_heads", "the heads vanished between the two looks: nothing is deleted")
         pins = self._pins(heads)
-        kept = reachable(view.forest, frozenset(version.head.tip for version in heads), pins)
+        kept = reachable(view.forest, frozenset(head.tip for head in heads), pins)
         return {layer_id for layer_id, keep in zip(view.forest.ids, kept.tolist(), strict=True) if not keep}
 
     def _delete(self, view: FleetView, position: int, stones: Tombstones) -> bool:
