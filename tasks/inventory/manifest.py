@@ -38,7 +38,7 @@ class Pointer:
 
 def new_snapshot_id() -> str:
     """Sorts by time; unique."""
-    return f"{clock.now():%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
+    return f"{clock.now():%Y%m%dT%H%M%S%f}-{secrets.token_hex(4)}"
 
 
 def snapshot_key(snapshot_id: str) -> str:

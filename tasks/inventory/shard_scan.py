@@ -27,7 +27,7 @@ from tasks.store.base import ObjectInfo, ObjectStore
 
 logger = logging.getLogger(__name__)
 
-LAYER_THREADS = 16  # layers that are read at once
+LAYER_THREADS = 32  # layers that are read at once: hides a store's latency; a thread holds 2 MiB and a few more
 RANGE_THREADS = 32  # ranges of large layers that are fetched at once, all layers together
 _DIFF_COLUMNS = ("region", "key", "etag", "status", "reason", "version", "backing_format")
 
