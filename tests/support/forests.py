@@ -131,7 +131,7 @@ def forests(draw: st.DrawFn, max_layers: int = 12, troubles: bool = True) -> For
     if troubles:
         _add_troubles(draw, layers)
     heads = draw(st.lists(st.integers(0, count - 1), max_size=5))
-    return Forest(layers, heads)
+    return Forest(layers, heads, first_no=draw(st.sampled_from([0, 1, 1000])))
 
 
 def _add_troubles(draw: st.DrawFn, layers: list[Layer]) -> None:

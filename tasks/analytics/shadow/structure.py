@@ -14,7 +14,7 @@ Flags = NDArray[np.bool_]
 UNLIMITED = np.int64(1) << 62  # size of layers that could not be read: cuts nothing
 
 _LAYERS = """
-SELECT layer_no::BIGINT AS layer_no, coalesce(parent_no, 0)::BIGINT AS parent_no,
+SELECT layer_no::BIGINT AS layer_no, coalesce(parent_no, -1)::BIGINT AS parent_no,
        status = 'ok' AS readable, coalesce(virtual_size, 0) AS virtual_size,
        CASE WHEN status = 'ok' THEN coalesce(extents, 0) ELSE 0 END::BIGINT AS extents,
        coalesce(compressed_bytes, 0) > 0 AS compressed,

@@ -37,7 +37,7 @@ def evolutions(draw: st.DrawFn) -> list[Forest]:
             old = layers[index]
             status = draw(st.sampled_from(["ok", "refused"]))
             layers[index] = Layer(old.parent, old.size, old.extents, status)
-        steps.append(Forest(layers, heads))
+        steps.append(Forest(layers, heads, forest.first_no))
     return steps
 
 
