@@ -6,6 +6,7 @@ Both use the same cached slices.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
@@ -96,6 +97,28 @@ def render(fleet: Fleet, region: str, site: CacheSite, limits: OriginLimits | No
         retry_seconds=limits.retry_seconds,
         lock_seconds=limits.lock_seconds,
         unknown_seconds=limits.unknown_seconds,
+    )
+
+
+def render_router(region: str, site: CacheSite, nodes: Sequence[str], limits: OriginLimits | None = None) -> str:
+    """The router before several cache nodes (`host:port` each), every one with the region's ordinary configuration."""
+    limits = limits or OriginLimits()
+    _check_site(site, 0)
+    for node in nodes:
+        if not _LISTEN.fullmatch(node):
+            raise ConfigError(f"cache: node {node!r} is not host:port")
+    if not nodes:
+        raise ConfigError("cache: a router needs at least one node")
+    return _template("nginx_router.conf.template").substitute(
+        region=region,
+        user_line=f"user {site.user};" if site.user else "",
+        workers=site.workers,
+        run_dir=site.run_dir,
+        log_dir=site.log_dir,
+        listen=site.listen,
+        slice_bytes=SLICE_BYTES,
+        nodes="".join(f"    server {node} max_fails=1 fail_timeout=10s;\n" for node in nodes),
+        read_seconds=limits.lock_seconds + limits.retry_seconds + limits.read_seconds,
     )
 
 

@@ -8,14 +8,14 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import urllib3
 
-from tasks.cache.nginx_conf import CacheSite, OriginLimits, render
+from tasks.cache.nginx_conf import CacheSite, OriginLimits, render, render_router
 from tasks.embedded.daemon import Daemon
 from tasks.embedded.nginx import nginx_program
 from tasks.settings import Fleet
@@ -65,9 +65,7 @@ class CacheServer:
             time.sleep(0.02)
 
     def healthy(self) -> bool:
-        with contextlib.suppress(urllib3.exceptions.HTTPError):
-            return HTTP.request("GET", f"{self.url}/health", timeout=2).status == 200
-        return False
+        return _answers(f"{self.url}/health")
 
     def stop(self) -> None:
         self.daemon.stop()
@@ -168,3 +166,28 @@ def running_cache(
     finally:
         server.stop()
         shutil.rmtree(base, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def running_router(region: str, nodes: Sequence[str]) -> Iterator[str]:
+    """A router before several caches; its base URL."""
+    with tempfile.TemporaryDirectory(prefix="cwr-", dir="/var/tmp") as folder:
+        base = Path(folder)
+        user = "root" if os.geteuid() == 0 else ""
+        site = CacheSite(f"127.0.0.1:{free_port()}", base / "cache", base, base, 1, user=user, workers="1")
+        (base / "nginx.conf").write_text(render_router(region, site, nodes))
+        daemon = Daemon("router", base / "master.pid", base / "start.log")
+        argv = [nginx_program(), "-c", str(base / "nginx.conf"), "-e", str(base / "error.log"), "-g", "daemon off;"]
+        daemon.start(argv, env=dict(os.environ), cwd=base)
+        try:
+            url = f"http://{site.listen}"
+            wait_until(lambda: _answers(f"{url}/health"))
+            yield url
+        finally:
+            daemon.stop()
+
+
+def _answers(url: str) -> bool:
+    with contextlib.suppress(urllib3.exceptions.HTTPError):
+        return HTTP.request("GET", url, timeout=2).status == 200
+    return False

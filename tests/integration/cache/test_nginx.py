@@ -10,7 +10,7 @@ import pytest
 from tasks.errors import PreconditionFailed
 from tasks.store import keys
 from tasks.units import MIB, SLICE_BYTES
-from tests.support.cache_server import HTTP, put_layer, running_cache, wait_until
+from tests.support.cache_server import HTTP, put_layer, running_cache, running_router, wait_until
 
 pytestmark = pytest.mark.s3
 
@@ -142,3 +142,23 @@ def test_the_cache_stays_within_its_bound_on_disk(fleet, stores):
         for number in range(12):
             assert cache.get(f"/layers/{layer}.qcow2", number * SLICE_BYTES, number * SLICE_BYTES).status == 206
         wait_until(lambda: cache.disk_bytes() <= 10 * MIB)
+
+
+def test_a_router_gives_every_slice_one_node(fleet, stores, tmp_path):
+    body = os.urandom(21 * MIB)
+    layer = put_layer(stores, "eu-west", body)
+    with (
+        running_cache(fleet, "us-east") as one,
+        running_cache(fleet, "us-east") as two,
+        running_router("us-east", [one.site.listen, two.site.listen]) as url,
+    ):
+        for path in (f"/layers/{layer}.qcow2", f"/eu-west/layers/{layer}.qcow2", f"/cached/layers/{layer}.qcow2"):
+            assert HTTP.request("GET", f"{url}{path}").data == body
+            answer = HTTP.request(
+                "GET", f"{url}{path}", headers={"Range": f"bytes={SLICE_BYTES - 5}-{SLICE_BYTES + 4}"}
+            )
+            assert answer.data == body[SLICE_BYTES - 5 : SLICE_BYTES + 5]
+        assert one.upstream_requests() + two.upstream_requests() == 11
+        assert min(one.upstream_requests(), two.upstream_requests()) > 0
+        one.stop()
+        assert HTTP.request("GET", f"{url}/eu-west/layers/{layer}.qcow2").data == body

@@ -1,0 +1,38 @@
+"""`chainwright cache-config`: the nginx configuration of a region's cache, for production hosts."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tasks.cli.common import FleetOption, fleet_of
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command("cache-config")(cache_config)
+
+
+def cache_config(
+    region: Annotated[str, typer.Argument(metavar="REGION", help="The cache's region.")],
+    listen: Annotated[str, typer.Option("--listen", help="Address and port.")] = "0.0.0.0:8080",
+    cache_gib: Annotated[int, typer.Option("--cache-gib", min=1, help="Bound of the cache on disk.")] = 500,
+    cache_dir: Annotated[Path, typer.Option("--cache-dir")] = Path("/var/cache/chainwright"),
+    run_dir: Annotated[Path, typer.Option("--run-dir")] = Path("/run/chainwright"),
+    log_dir: Annotated[Path, typer.Option("--log-dir")] = Path("/var/log/chainwright"),
+    user: Annotated[str, typer.Option("--user", help="Of the workers.")] = "www-data",
+    node: Annotated[
+        list[str] | None, typer.Option("--node", help="Print a router's configuration for these cache nodes instead.")
+    ] = None,
+    fleet_file: FleetOption = None,
+) -> None:
+    """Print nginx.conf for the region's cache (or for the router before several), rendered from fleet.toml."""
+    from tasks.cache.nginx_conf import CacheSite, render, render_router
+
+    fleet = fleet_of(fleet_file)
+    site = CacheSite(listen, cache_dir, run_dir, log_dir, cache_gib << 30, user=user)
+    if node:
+        fleet.region(region)
+        typer.echo(render_router(region, site, node))
+    else:
+        typer.echo(render(fleet, region, site))
