@@ -13,6 +13,7 @@ from tasks.errors import ChainwrightError
 # so that `--help` is instant.
 VERBS: tuple[str, ...] = (
     "blockdev",
+    "cache_config",
     "demo",
     "dev",
     "doctor",
