@@ -70,7 +70,8 @@ def chain_maintenance() -> None:
         subject="Carry out the maintenance plan?",
         body="{{ ti.xcom_pull(task_ids='explain') }}",
         response_timeout=timedelta(hours=20),
-        retries=0,
+        retries=1,  # an answer within the second in which it is asked can be taken for a crash: then it is asked again
+        retry_delay=timedelta(seconds=5),
     )
     decided = gate(plan)
     work = regional_work(plan)

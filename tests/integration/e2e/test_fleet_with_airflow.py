@@ -15,7 +15,8 @@ import psutil
 import pytest
 import urllib3
 
-from tasks.embedded.airflow_api import AirflowApi
+from tasks import clock
+from tasks.embedded.airflow_api import FINISHED, AirflowApi
 from tasks.errors import NotFound, Permanent, Transient
 from tasks.execute.checkpoint import ENV_CRASH_AT, ENV_CRASH_ONCE
 from tasks.retry import until_up
@@ -204,23 +205,30 @@ def test_a_plan_waits_for_a_person_and_goes_on_when_approved(
 ) -> None:
     conf = {"dry_run": False, "approve": "always", "disks": ["third"]}
     run = live.api.trigger("chain_maintenance", conf)
-    instance = f"/dags/chain_maintenance/dagRuns/{run}/taskInstances/approve/-1/hitlDetails"
-    asked = wait_for_question(live, instance)
-    assert "third" in asked["body"]
+    question = f"/dags/chain_maintenance/dagRuns/{run}/taskInstances/approve/-1/hitlDetails"
+    assert "third" in wait_for_question(live, run, question)["body"]
     assert chain_length(live, "third") == LAYERS
-    live.api.call("PATCH", instance, {"chosen_options": ["Approve"], "params_input": {}})
-    assert live.api.wait("chain_maintenance", run, RUN_SECONDS) == "success"
+    while live.api.run_state("chain_maintenance", run) not in FINISHED:
+        if wait_for_question(live, run, question).get("response_received") is False:
+            live.api.call("PATCH", question, {"chosen_options": ["Approve"], "params_input": {}})
+        clock.sleep(1)
+    assert live.api.run_state("chain_maintenance", run) == "success"
     assert chain_length(live, "third") < LAYERS
     assert content(live, "third", tmp_path) == originals["third"]
 
 
-def wait_for_question(live: LiveFleet, instance: str) -> dict[str, Any]:
+def wait_for_question(live: LiveFleet, run: str, question: str) -> dict[str, Any]:
+    """The question, a moment after it was asked, as a person would see it; {} once the run is over."""
     for attempt in until_up(RUN_SECONDS):
         with attempt:
+            if live.api.run_state("chain_maintenance", run) in FINISHED:
+                return {}
             try:
-                return dict(live.api.call("GET", instance))
+                asked = dict(live.api.call("GET", question))
             except NotFound:
                 raise Transient("nobody was asked") from None
+            clock.sleep(3)
+            return asked
     raise AssertionError
 
 
