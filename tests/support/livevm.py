@@ -63,13 +63,15 @@ def chain_nodes(files: Sequence[Path], overlay: Path) -> list[dict[str, Any]]:
 
 
 @contextlib.contextmanager
-def live_vm(nodes: Sequence[dict[str, Any]]) -> Iterator[LiveVm]:
+def live_vm(nodes: Sequence[dict[str, Any]], monitors: int = 1) -> Iterator[LiveVm]:
     folder = Path(tempfile.mkdtemp(prefix="cwvm-", dir="/var/tmp"))
     socket = folder / "qmp.sock"
     argv = ["qemu-system-x86_64", "-S", "-nodefaults", "-display", "none", "-machine", "q35", "-m", "32"]
     for node in nodes:
         argv += ["-blockdev", json.dumps(node)]
     argv += ["-device", "virtio-blk-pci,drive=cw-overlay,id=disk0", "-qmp", f"unix:{socket},server=on,wait=off"]
+    for number in range(1, monitors):
+        argv += ["-qmp", f"unix:{folder / f'qmp{number}.sock'},server=on,wait=off"]
     process = subprocess.Popen(argv, stderr=subprocess.PIPE)
     try:
         deadline = time.monotonic() + 30

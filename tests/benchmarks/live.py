@@ -1,0 +1,78 @@
+"""A live stream beside a guest that writes: latency of its writes, and the bytes of a snapshot's upload.
+
+    python -m tests.benchmarks.live
+
+A real QEMU (stopped CPU; its disk is written to through the monitor's qemu-io, on a second monitor), a chain of four
+layers of 64 MiB. The ratio counts: the same writes in the same process, with no stream, a limited and an unlimited one.
+"""
+
+import asyncio
+import statistics
+import subprocess
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+from tasks.qemu import live
+from tasks.qemu.qmp import execute, session
+from tasks.units import KIB, MIB
+from tests.support.chains import Chain, LayerSpec, build
+from tests.support.livevm import chain_nodes, live_vm
+
+SIZE = 512 * MIB
+WRITES = 150
+
+
+def measure(chain: Chain, overlay: Path, speed: int | None) -> tuple[list[float], float]:
+    """(seconds per write of 4 KiB with a flush, seconds of the stream); `speed` None: no stream."""
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", overlay, str(SIZE)], check=True)
+    files = [chain.path(layer) for layer in chain.layers]
+    with live_vm(chain_nodes(files, overlay), monitors=2) as vm:
+        took: list[float] = []
+
+        def stream() -> None:
+            began = time.monotonic()
+            live.stream(vm.address, "bench", {"device": "cw-overlay", "base-node": "n0", "speed": speed or 0})
+            took.append(time.monotonic() - began)
+
+        worker = threading.Thread(target=stream)
+        if speed is not None:
+            worker.start()
+        latencies = asyncio.run(_write(str(vm.socket.with_name("qmp1.sock"))))
+        if speed is not None:
+            worker.join()
+        return latencies, took[0] if took else 0.0
+
+
+async def _write(socket: str) -> list[float]:
+    latencies = []
+    async with session(socket) as client:
+        device = (await execute(client, "query-block"))[0]["qdev"]
+        for number in range(WRITES):
+            line = f'qemu-io -d {device} "write -q -f -P 5 {number * 64 * KIB} 4k"'
+            began = time.monotonic()
+            await execute(client, "human-monitor-command", **{"command-line": line})
+            latencies.append(time.monotonic() - began)
+    return latencies
+
+
+def main() -> None:
+    """Print Markdown."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as name:
+        folder = Path(name)
+        writes = tuple(("write", offset * MIB, MIB, 3) for offset in range(100, 164))
+        chain = build(folder / "chain", [LayerSpec(size=SIZE, writes=writes) for _ in range(4)])
+        print("| stream | p50 ms | p99 ms | p99 / none | stream s |")
+        print("|---|---|---|---|---|")
+        base = 0.0
+        for label, speed in (("none", None), ("4 MiB/s", 4 * MIB), ("no limit", 0)):
+            latencies, seconds = measure(chain, folder / f"overlay-{label.split()[0].strip('/')}.qcow2", speed)
+            p99 = statistics.quantiles(latencies, n=100)[98]
+            base = base or p99
+            p50 = statistics.median(latencies)
+            print(f"| {label} | {p50 * 1e3:.2f} | {p99 * 1e3:.2f} | {p99 / base:.2f} | {seconds:.1f} |")
+
+
+if __name__ == "__main__":
+    main()
