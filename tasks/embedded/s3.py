@@ -38,6 +38,7 @@ PORTS = (
 _ADMIN_GRPC_OFFSET = 10_000  # fixed inside SeaweedFS: its maintenance worker looks for the admin there
 _EXISTS = {"BucketAlreadyOwnedByYou", "BucketAlreadyExists"}
 _HEALTH_BUCKET = "chainwright-health"
+_VOLUMES = 100_000  # its own default is one per GiB that is free, and every bucket needs one: then writes fail
 _SIGNING_KEYS = ("JWT_SIGNING", "JWT_SIGNING_READ", "JWT_FILER_SIGNING", "JWT_FILER_SIGNING_READ")
 
 
@@ -182,7 +183,8 @@ def _argv(server: S3Server, data: Path) -> list[str]:
         *(f"-{name}.port={port}" for name, port in ports.items()),
         *(f"-{name}.port.grpc={port}" for name, port in grpc.items()),
         "-disableHttp", "-s3.port.iceberg=0", "-s3.port.lance=0", "-s3.iam=false", "-admin.ui=false", "-webdav=false",
-        "-master.telemetry=false", "-s3.allowDeleteBucketNotEmpty=false", "-s3.autoCreateBucket=false",
+        f"-volume.max={_VOLUMES}", "-master.telemetry=false", "-s3.allowDeleteBucketNotEmpty=false",
+        "-s3.autoCreateBucket=false",
         f"-filer.localSocket={_socket(data, 'filer')}", f"-s3.localSocket={_socket(data, 's3')}",
     ]  # fmt: skip
 
