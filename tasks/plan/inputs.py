@@ -34,6 +34,7 @@ class LayerInput:
     compression_type: str = "zlib"
     refcount_bits: int = 16
     l1_entries: int = 0
+    l1_offset: int = 0
     l2_tables: int = 0
     metadata_bytes: int = 0  # header, L1 and L2 as stored
     bitmaps: int = 0

@@ -25,7 +25,9 @@ _STORED = (ExtentKind.DATA, ExtentKind.COMPRESSED)
 class Places:
     """Host offsets. `tables` by L2 index; -1 where no place could be guessed (then it is near the end)."""
 
-    first: int  # bytes of the first read: header, refcount table and first block, L1
+    first: int  # bytes of the first read: the header's cluster, and of most images much more
+    fixed: Ranges  # refcount table and L1
+    refcounts: Ranges  # the first refcount block
     tables: dict[int, int]
     table_bytes: int  # one L2 table: a cluster
     guest_bytes: int  # guest bytes of one L2 table
@@ -54,8 +56,11 @@ def places_of(layer: LayerInput, extents: Extents) -> Places:
             tables[index] = free.pop(0) * size
     missing = layer.l2_tables - len(tables)  # tables without a single entry
     tables |= {-1 - k: free.pop(0) * size if free else -1 for k in range(max(0, missing))}
-    first = min(layer.size_bytes, max(FIRST_READ_BYTES, size))
-    return Places(first, {k: max(place, -1) for k, place in tables.items()}, size, guest)
+    found = {k: max(place, -1) for k, place in tables.items()}
+    l1 = layer.l1_offset or 3 * size
+    fixed = ranges_of(np.array([size, l1], np.int64), np.array([2 * size, l1 + layer.l1_entries * 8], np.int64))
+    refcounts = ranges_of(np.array([2 * size], np.int64), np.array([3 * size], np.int64))
+    return Places(min(layer.size_bytes, max(FIRST_READ_BYTES, size)), fixed, refcounts, found, size, guest)
 
 
 def _free_clusters(layer: LayerInput, extents: Extents) -> list[int]:

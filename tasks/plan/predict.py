@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tasks.chain import fetches, needs, parts
-from tasks.chain.compose_layout import Source, lay_out
+from tasks.chain.compose_layout import Layout, Source, lay_out
 from tasks.chain.extent import Extents, Ranges, allocated, ranges_of, subtract, union
 from tasks.chain.layer import ExtentKind
+from tasks.chain.qcow2_layout import KNOWN_HEADER_BYTES
 from tasks.chain.visible import NOBODY, LayerView, resolve
 from tasks.plan.cost import ACTION_REQUESTS, Tally
 from tasks.plan.inputs import LayerInput, Prices
@@ -60,7 +61,7 @@ def detail(layer: LayerInput, extents: Extents) -> Detail:
     """Look at a layer."""
     places, size = places_of(layer, extents), layer.size_bytes
     nothing = Fetched(ranges_of(np.empty(0, np.int64), np.empty(0, np.int64)), 0, 0)
-    opened = nothing.more(_range(0, places.first), size).more(places.ranges(), size)
+    opened = nothing.more(_range(0, places.first), size).more(places.fixed, size).more(places.ranges(), size)
     lost = min(places.lost_bytes, size - opened.bytes)
     return Detail(layer, extents, places, replace(opened, bytes=opened.bytes + lost))
 
@@ -86,6 +87,8 @@ def predict(engine: str, merge: Merge, prices: Prices, policy: Policy) -> Cost:
         _compose(tally, merge, prices, policy)
     else:
         _into_top(tally, merge, prices, needs.stream_needs([item.view for item in merge.run]), ())
+        if merge.under:
+            tally.fetch(merge.under[0].layer.region, KNOWN_HEADER_BYTES, 1)  # the base's size
     for item in merge.above:
         _new_header(tally, item, merge.home, prices)
     return tally.cost(merge.home, prices)
@@ -103,6 +106,7 @@ def _into_top(tally: Tally, merge: Merge, prices: Prices, wanted: list[Ranges], 
     for item, ranges in zip((*merge.run, *under), wanted, strict=True):
         held = item.opened.more(ranges, item.layer.size_bytes)
         if item is top:
+            held = held.more(item.places.refcounts, item.layer.size_bytes)
             held = _send_parts(tally, item, held, growth, merge.home, prices, compared=True)
         tally.fetch(item.layer.region, held.bytes, held.requests)
         tally.temp += held.bytes
@@ -129,10 +133,19 @@ def _compose(tally: Tally, merge: Merge, prices: Prices, policy: Policy) -> None
         region = merge.run[segment.source].layer.region
         whole = parts.PartPlan(copy=True, start=segment.start << bits, length=(segment.end - segment.start) << bits)
         _copied(tally, region, merge.home, parts.cut([whole], layout.total_bytes), compared=True)
-    tables = layout.tables
-    metadata = [(tables.reftable, tables.reftable + tables.reftable_clusters), (tables.l1, tables.end)]
-    read = union(*(_range(start << bits, end << bits) for start, end in metadata), _range(0, FIRST_READ_BYTES))
-    tally.fetch(merge.home, fetches.clip(read, layout.total_bytes).total_bytes, 2)
+    tally.fetch(merge.home, _read_back(layout), 2)
+
+
+def _read_back(layout: Layout) -> int:
+    """What our reader asks of a composed object: the first read, refcount table, L1 and L2."""
+    tables, bits = layout.tables, layout.cluster_bits
+    places = [
+        (0, max(FIRST_READ_BYTES, 1 << bits)),
+        (tables.reftable << bits, (tables.reftable + tables.reftable_clusters) << bits),
+        (tables.l1 << bits, (tables.l1 << bits) + tables.l1_entries * 8),
+        (tables.l2 << bits, tables.end << bits),
+    ]
+    return fetches.clip(union(*(_range(start, end) for start, end in places)), layout.total_bytes).total_bytes
 
 
 def _copied(tally: Tally, source: str, home: str, plans: Sequence[parts.PartPlan], *, compared: bool) -> None:
@@ -157,7 +170,8 @@ def _send_parts(
             held = held.more(_range(plan.start, plan.start + plan.length), top.layer.size_bytes)
     tally.send(home, parts.sent_bytes(plans), sum(not plan.copy for plan in plans) + 2)
     _copied(tally, top.layer.region, home, plans, compared=compared)
-    tally.fetch(home, min(growth.size, top.places.first + growth.table_bytes), 2)  # the result is read back
+    fixed = union(top.places.fixed, _range(0, top.places.first)).total_bytes
+    tally.fetch(home, min(growth.size, fixed + growth.table_bytes), 2)  # the result is read back
     return held
 
 
