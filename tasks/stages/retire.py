@@ -24,8 +24,6 @@ from tasks.store.base import ObjectStore
 from tasks.store.connect import control_store, open_stores
 from tasks.store.heads import new_attempt_id
 
-REPORTS = f"{keys.MANIFESTS}retirements/"  # one record per run that was not dry: the audit of deletions
-
 
 def retire(fleet: Fleet, *, dry_run: bool = True, max_share: float | None = None) -> dict[str, Any]:
     """One run over the whole fleet; its report as JSON, with bytes and US dollars per month by region.
@@ -39,7 +37,7 @@ def retire(fleet: Fleet, *, dry_run: bool = True, max_share: float | None = None
     report = run.run(dry_run=dry_run)
     result = report_to_json(fleet, report)
     if not dry_run:
-        control.put_new(f"{REPORTS}{run.run_id}.json", json.dumps(result, indent=1).encode())
+        control.put_new(keys.retirement(run.run_id), json.dumps(result, indent=1).encode())
     return result
 
 

@@ -6,6 +6,7 @@ MANIFESTS = "manifests/"
 ACTIONS = "actions/"
 PLANS = "plans/"
 TOMBSTONES = "tombstones/"
+RETIREMENTS = "retirements/"  # reports of runs that deleted: kept for audits
 DOCTOR = "doctor/"  # probes of a store; refers to nothing
 
 
@@ -32,3 +33,8 @@ def tombstone(layer_id: str) -> str:
 def plan(plan_id: str) -> str:
     """Key of a stored plan."""
     return f"{PLANS}{plan_id}.json"
+
+
+def retirement(run_id: str) -> str:
+    """Key of the report of a retirement."""
+    return f"{RETIREMENTS}{run_id}.json"
