@@ -1,0 +1,177 @@
+"""Limits, back-off and capacity, without a server."""
+
+import json
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tasks.cache import guests
+from tasks.cache.guests import GuestLimits, GuestWatch
+from tasks.cache.limits import SharedLimits
+from tasks.cache.regional import SliceRef
+from tasks.cache.warmer import Claims
+from tasks.inventory.reads import latency_bucket
+from tasks.settings import Region
+from tasks.stages.warm import allowed_bytes
+from tasks.stages.warm_chain import WarmChain
+from tasks.units import GIB, MIB
+
+
+def chain(pressure: list[tuple[int, int]], disk_days_ago: float | None) -> WarmChain:
+    return WarmChain("d", [], {}, pressure=pressure, disk_days_ago=disk_days_ago)
+
+
+def region(cache_bytes: int) -> Region:
+    return Region(name="r", endpoint="", bucket="bucket", cache_bytes=cache_bytes)
+
+
+@pytest.mark.parametrize(
+    ("cache_bytes", "pressure", "disk_days_ago", "expected"),
+    [
+        (0, [(0, 500 * GIB)], None, 1 << 62),  # unknown: nginx's own order decides
+        (100 * GIB, [], None, 80 * GIB),
+        (100 * GIB, [(0, 30 * GIB), (1, 30 * GIB)], None, 20 * GIB),  # all fits: the room that is left
+        (100 * GIB, [(0, 50 * GIB), (3, 50 * GIB)], 2.0, 40 * GIB),  # as hot as what it pushes out
+        (100 * GIB, [(0, 50 * GIB), (3, 50 * GIB)], 5.0, 0),  # colder
+        (100 * GIB, [(0, 90 * GIB)], None, 0),  # never read here
+    ],
+)
+def test_what_is_hotter_is_never_pushed_out(cache_bytes, pressure, disk_days_ago, expected):
+    allowed, why = allowed_bytes(chain(pressure, disk_days_ago), region(cache_bytes), 0.8)
+    assert allowed == expected
+    assert bool(why) == (cache_bytes > 0)
+
+
+def test_places_are_shared_by_everybody_who_uses_the_folder(tmp_path):
+    together, most = [0], [0]
+    lock = threading.Lock()
+
+    def work(_: int) -> None:
+        with SharedLimits(tmp_path, 3, 0).slot():
+            with lock:
+                together[0] += 1
+                most[0] = max(most[0], together[0])
+            time.sleep(0.02)
+            with lock:
+                together[0] -= 1
+
+    with ThreadPoolExecutor(12) as pool:
+        list(pool.map(work, range(24)))
+    assert most[0] == 3
+
+
+def test_bandwidth_is_shared_too(tmp_path):
+    started = time.monotonic()
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: SharedLimits(tmp_path, 4, 10 * MIB).spend(MIB), range(6)))
+    assert 0.45 < time.monotonic() - started < 2
+
+
+@pytest.mark.parametrize("content", [b"", b"junk", b"9e99", b"nan", b"\xff\xfe"])
+def test_a_damaged_bandwidth_file_does_not_stop_anybody(tmp_path, content):
+    limits = SharedLimits(tmp_path, 1, 100 * MIB)
+    (tmp_path / "bandwidth").write_bytes(content)
+    started = time.monotonic()
+    limits.spend(MIB)
+    assert time.monotonic() - started < 0.5
+
+
+def test_a_slice_is_claimed_once():
+    claims, one = Claims(), SliceRef("a" * 32, "r", 3, 100 * MIB)
+    assert [claims.take(one), claims.take(one), claims.take(SliceRef("a" * 32, "", 3, 100 * MIB))] == [
+        True,
+        False,
+        False,
+    ]
+
+
+def test_the_last_slice_is_shorter():
+    assert SliceRef("a" * 32, "r", 1, 2 * MIB + 5).last_byte == 2 * MIB + 4
+    assert SliceRef("a" * 32, "r", 0, 2 * MIB + 5).length == 2 * MIB
+
+
+@pytest.mark.parametrize(("seconds", "bucket"), [(0.0, 8), (0.001, 9), (0.001024, 10), (1.0, 19), (1e9, 30)])
+def test_latency_classes_are_powers_of_two_microseconds(seconds, bucket):
+    assert latency_bucket(seconds) == bucket
+
+
+class Clock:
+    """Time that moves when told."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        self.now += 1.0
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def ticking(monkeypatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(guests, "clock", clock)
+    return clock
+
+
+def test_warming_slows_down_when_hits_get_slower(ticking):
+    answers = iter([0.004] * 25 + [0.040] * 10 + [0.004] * 30)
+    watch = GuestWatch(None, lambda: next(answers), GuestLimits())
+    before = [watch.share() for _ in range(25)]
+    during = [watch.share() for _ in range(10)]
+    after = [watch.share() for _ in range(20)]
+    assert set(before) == {1.0}
+    assert min(during) <= 0.1
+    assert after[-1] == 1.0
+
+
+def test_noise_below_two_milliseconds_is_no_reason(ticking):
+    answers = iter([0.0002] * 25 + [0.0015] * 10)
+    watch = GuestWatch(None, lambda: next(answers), GuestLimits())
+    assert {watch.share() for _ in range(35)} == {1.0}
+
+
+def log_line(client: str, cache: str) -> str:
+    line = {
+        "time": 1.0, "main": "1", "method": "GET", "status": "206", "layer": "a" * 32, "layer_region": "", "range": "",
+        "slice": "", "cache": cache, "sent": "1", "upstream_bytes": "", "seconds": "0.1", "disk": "", "start": "",
+        "client": client,
+    }  # fmt: skip
+    return json.dumps(line) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("client", "cache", "paused"),
+    [("guest", "MISS", True), ("", "MISS", True), ("warm", "MISS", False), ("guest", "HIT", False)],
+)
+def test_only_guests_misses_pause_warming(ticking, tmp_path, client, cache, paused):
+    log = tmp_path / "access.log"
+    log.write_text(log_line("guest", "MISS") * 1000)  # old lines: from before this run
+    watch = GuestWatch(log, lambda: None, GuestLimits(misses_per_second=2.0))
+    assert watch.share() == 1.0
+    with log.open("a") as file:
+        file.write(log_line(client, cache) * 20)
+    assert (watch.share() == 0.0) is paused
+
+
+def test_a_pause_ends_when_the_misses_are_over(ticking, tmp_path):
+    log = tmp_path / "access.log"
+    log.write_text("")
+    watch = GuestWatch(log, lambda: None, GuestLimits(misses_per_second=2.0))
+    watch.share()
+    log.write_text(log_line("guest", "MISS") * 20)
+    assert watch.wait()
+    assert watch.paused_seconds > 0
+
+
+def test_a_pause_that_does_not_end_is_given_up(ticking, tmp_path):
+    log = tmp_path / "access.log"
+    log.write_text("")
+    watch = GuestWatch(log, lambda: None, GuestLimits(misses_per_second=0.0, max_pause_seconds=2.0))
+    watch.share()
+    log.write_text(log_line("guest", "MISS") * 20)
+    assert not watch.wait()
