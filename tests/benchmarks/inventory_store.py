@@ -6,6 +6,7 @@ import os
 import random
 import secrets
 import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -25,7 +26,7 @@ from tasks.stages import inventory
 from tasks.store import keys
 from tasks.store.connect import control_store, open_store
 from tasks.units import GIB, KIB, MIB
-from tests.support.ports import free_block
+from tests.support.ports import free_block, free_port
 from tests.support.qcow2_bytes import DATA, Image, build
 
 THREADS = 32
@@ -77,15 +78,17 @@ def large_layers(folder: Path, count: int) -> list[Path]:
     return files
 
 
-def against_qemu(folder: Path, count: int, make: Callable[[Path, int], list[Path]]) -> dict[str, Any]:
+def against_qemu(folder: Path, count: int, make: Callable[[Path, int], list[Path]], delay_ms: float) -> dict[str, Any]:
     """Our inventory, then one `qemu-img map` per layer over HTTP: of the layer alone, which favours QEMU."""
     files = make(folder, count)
-    with object_store(folder) as (fleet, server):
+    with contextlib.ExitStack() as stack:
+        fleet, server = stack.enter_context(object_store(folder))
         store = open_store(fleet.regions[0])
         names = [uuid.uuid4().hex for _ in range(count)]
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(lambda n: store.upload_file(keys.layer(names[n]), files[n % len(files)]), range(count)))
-        urls = [f"{server.endpoint}/bench/{keys.layer(name)}" for name in names]
+        fleet = stack.enter_context(_delayed(fleet, server.port, delay_ms)) if delay_ms else fleet
+        urls = [f"{fleet.regions[0].endpoint}/bench/{keys.layer(name)}" for name in names]
         metadata = [_metadata_bytes(file) for file in files]
         _server.append(server)
         floor = _timed(lambda: _read_first(fleet, names))
@@ -94,6 +97,7 @@ def against_qemu(folder: Path, count: int, make: Callable[[Path, int], list[Path
         scan = ours.pop("result")["scans"][0]
         return {
             "layers": count,
+            "round_trip_ms": delay_ms,
             "object_mib": round(sum(files[n % len(files)].stat().st_size for n in range(count)) / MIB, 1),
             "metadata_beyond_first_read_mib": round(sum(metadata[n % len(files)] for n in range(count)) / MIB, 2),
             "ours": {
@@ -106,6 +110,21 @@ def against_qemu(folder: Path, count: int, make: Callable[[Path, int], list[Path
             "qemu_one_at_a_time": _timed_map(urls[: max(1, count // 10)], 1, count),
             "qemu_eight_at_a_time": _timed_map(urls, 8, count),
         }
+
+
+@contextlib.contextmanager
+def _delayed(fleet: Fleet, port: int, delay_ms: float) -> Iterator[Fleet]:
+    """The same fleet, behind a proxy that adds a round-trip time."""
+    own = free_port()
+    argv = [sys.executable, "-m", "tests.benchmarks.delay_proxy", str(own), str(port), str(delay_ms)]
+    process = subprocess.Popen(argv)
+    time.sleep(2)
+    region = fleet.regions[0].model_copy(update={"endpoint": f"http://127.0.0.1:{own}"})
+    try:
+        yield fleet.model_copy(update={"regions": (region,)})
+    finally:
+        process.terminate()
+        process.wait()
 
 
 _server: list[s3.S3Server] = []
