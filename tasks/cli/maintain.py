@@ -1,9 +1,8 @@
 """`chainwright maintain`: shorten one disk's chain now, or carry out a stored plan. Dry run unless told otherwise."""
 
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -66,7 +65,7 @@ def _plan(fleet: "Fleet", disk: str | None, engine: str, plan_id: str | None) ->
 def _carry_out(fleet: "Fleet", item: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
     from tasks.stages.apply import apply_action
 
-    with _terminated_like_interrupted(), _progress(quiet) as tell:
+    with _progress(quiet) as tell:
         result = apply_action(fleet, item["plan_id"], item["action_id"], "cli", tell)
     if not quiet:
         out.print(_line(result), markup=False)
@@ -97,17 +96,3 @@ def _progress(quiet: bool) -> "Iterator[ProgressCallback]":
             tell("merge", progress.done_bytes, max(progress.predicted_bytes, progress.done_bytes, 1))
 
         yield on_progress
-
-
-@contextmanager
-def _terminated_like_interrupted() -> Iterator[None]:
-    """SIGTERM unwinds like Ctrl-C, so that a cancelled action leaves nothing behind."""
-
-    def interrupt(*_: object) -> NoReturn:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

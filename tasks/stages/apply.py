@@ -2,8 +2,12 @@
 
 import logging
 import secrets
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
-from typing import Any
+from typing import Any, NoReturn
 
 from tasks.execute.checkpoint import Checkpoint, crash_point
 from tasks.execute.job import Job
@@ -32,7 +36,8 @@ def apply_action(
     """
     stores = open_stores(fleet)
     action = load_action(stores[fleet.control_region], plan_id, action_id)
-    return summary(apply_merge(fleet, action, attempt, progress or log_progress, stores=stores))
+    with interrupted_by_sigterm():
+        return summary(apply_merge(fleet, action, attempt, progress or log_progress, stores=stores))
 
 
 def apply_merge(
@@ -52,6 +57,27 @@ def apply_merge(
     attempt_id = f"{attempt}-{secrets.token_hex(6)}"
     job = Job(fleet, action, attempt_id, metered, meter, checkpoint)
     return run_action(job, HeadStore(stores[fleet.control_region]))
+
+
+@contextmanager
+def interrupted_by_sigterm() -> Iterator[None]:
+    """SIGTERM unwinds like Ctrl-C, so that a cancelled action leaves nothing behind.
+
+    Airflow sends it when a task is marked failed or cleared, and kills some seconds later. Only in the main thread:
+    elsewhere Python has no say in signals.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def summary(receipt: Receipt) -> dict[str, Any]:

@@ -1,0 +1,109 @@
+"""`chainwright maintain` as a person runs it; SIGTERM in the middle; a stored plan."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tasks.settings import Fleet
+from tasks.stages import inventory
+from tasks.stages import plan as planning
+from tasks.store.heads import HeadStore
+from tests.support.chains import Chain, LayerSpec, build, guest_sha256, random_specs
+from tests.support.cli import chainwright, write_fleet_toml
+from tests.support.merges import Stores, disk_sha256, layer_keys, publish_chain
+
+pytestmark = [pytest.mark.qemu, pytest.mark.s3]
+
+
+@pytest.fixture
+def chain(tmp_path: Path) -> Chain:
+    return build(tmp_path / "chain", random_specs(random.Random(5), 7, LayerSpec(8 << 20), writes=4))
+
+
+@pytest.fixture
+def scanned(fleet: Fleet, stores: Stores, chain: Chain) -> Fleet:
+    publish_chain(fleet, stores, chain, "d1")
+    made = fleet.model_copy(update={"policy": replace(fleet.policy, max_chain_length=3)})
+    inventory.run_inventory(made)
+    return made
+
+
+def test_dry_run_then_real(scanned: Fleet, stores: Stores, chain: Chain, tmp_path: Path) -> None:
+    toml = write_fleet_toml(scanned, tmp_path / "fleet.toml")
+    dry = chainwright("maintain", "d1", "--fleet", toml)
+    assert dry.code == 0, dry.err
+    assert "dry run" in dry.err
+    assert layer_keys(stores) == set(chain.layers)
+    real = chainwright("maintain", "d1", "--real", "--json", "--fleet", toml)
+    assert real.code == 0, real.err
+    (result,) = json.loads(real.out)["results"]
+    assert (result["outcome"], result["layers_before"]) == ("published", 7)
+    assert result["layers_after"] < 7
+    assert disk_sha256(scanned, stores, "d1", tmp_path / "after") == guest_sha256(chain.path(chain.tip))
+
+
+def test_a_stored_plan_is_carried_out_once(scanned: Fleet, stores: Stores, tmp_path: Path) -> None:
+    toml = write_fleet_toml(scanned, tmp_path / "fleet.toml")
+    made = planning.make_plan(scanned)
+    first = chainwright("maintain", "--plan", made["plan_id"], "--real", "--fleet", toml)
+    assert first.code == 0, first.err
+    assert "published" in first.out
+    version = HeadStore(stores["us-east"]).read("d1")
+    again = chainwright("maintain", "--plan", made["plan_id"], "--real", "--fleet", toml)
+    assert again.code == 0, again.err
+    assert HeadStore(stores["us-east"]).read("d1") == version
+
+
+def test_wrong_input_is_one_line(scanned: Fleet, stores: Stores, chain: Chain, tmp_path: Path) -> None:
+    toml = write_fleet_toml(scanned, tmp_path / "fleet.toml")
+    _refused(toml, "nobody", "nobody")
+    _refused(toml, "magic", "d1", "--engine", "magic")
+    _refused(toml, "no-such-plan", "--plan", "no-such-plan")
+    HeadStore(stores["us-east"]).start("d1", "host-9")
+    _refused(toml, "host-9", "d1")
+    assert layer_keys(stores) == set(chain.layers)
+
+
+def _refused(toml: Path, words: str, *arguments: str) -> None:
+    ran = chainwright("maintain", *arguments, "--real", "--fleet", toml)
+    assert ran.code == 1
+    assert words in ran.err
+    assert len(ran.err.strip().splitlines()) == 1
+    assert "Traceback" not in ran.err
+
+
+def test_sigterm_leaves_nothing_behind(scanned: Fleet, stores: Stores, chain: Chain) -> None:
+    made = planning.make_plan(scanned)
+    code = (
+        "import sys, time\n"
+        "from tasks.settings import Fleet\n"
+        "from tasks.stages import apply\n"
+        "from tasks.execute import runner\n"
+        "def slow(job, layer_id, parts):\n"
+        "    print('uploading', flush=True)\n"
+        "    time.sleep(60)\n"
+        "runner.upload = slow\n"
+        "fleet = Fleet.model_validate_json(sys.argv[1])\n"
+        "apply.apply_action(fleet, sys.argv[2], sys.argv[3], 'cancelled')\n"
+    )
+    argv = [sys.executable, "-c", code, scanned.model_dump_json(), made["plan_id"], made["actions"][0]["action_id"]]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=dict(os.environ)) as worker:
+        assert worker.stdout is not None
+        assert worker.stdout.readline() == b"uploading\n"
+        began = time.monotonic()
+        worker.send_signal(signal.SIGTERM)
+        worker.communicate(timeout=30)
+    assert time.monotonic() - began < 5  # Airflow kills after that
+    assert worker.returncode != 0
+    head = HeadStore(stores["us-east"]).read("d1").head
+    assert (head.tip, head.lease) == (chain.tip, None)
+    assert layer_keys(stores) == set(chain.layers)
+    assert not list(Path(scanned.work_dir).glob("*.d"))
