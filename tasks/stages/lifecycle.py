@@ -10,6 +10,7 @@ names layers that hold it, and the files' own headers say which of them were not
 """
 
 import secrets
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from tasks.stages.local_chain import LocalLayer
 from tasks.stages.meter import Progress, silent
 from tasks.stages.overlay import Overlay, find_overlays, read_overlay, shape_of, target_of
 from tasks.stages.remote_chain import read_metadata
+from tasks.stages.small_backing import merged_tip
 from tasks.stages.transfer import store_layer
 from tasks.store.connect import open_stores
 from tasks.store.heads import HeadStore, HeadVersion, new_attempt_id
@@ -180,7 +182,10 @@ def _prepared(head: Head, active: Path) -> Path | None:
 def _upload(
     fleet: Fleet, head: Head, newest: Path, region: str | None, progress: Progress, *, check: bool = False
 ) -> list[UploadedOverlay]:
-    """Every local file from the lowest on, each as a layer over the one before; newest last."""
+    """Every local file from the lowest on, each as a layer over the one before; newest last.
+
+    `check`: the VM has ended. Then the file is checked, and a small parent merged into it first (the talk's rule).
+    """
     overlays, parent = find_overlays(newest, stored_names(head))
     if check and head.overlay is not None and Path(head.overlay).name not in {o.path.name for o in overlays}:
         raise Refused("lineage_mismatch", f"{newest}: the disk's head names {head.overlay}, which is not below it")
@@ -189,7 +194,10 @@ def _upload(
         layer = read_overlay(overlay.path, parent)
         if check:
             _check_sound(overlay, layer)
-        stored = store_layer(fleet, layer, parent, region or head.home_region, progress)
+        small = merged_tip(fleet, layer, parent, head.home_region) if check and len(overlays) == 1 else nullcontext()
+        with small as merged:
+            layer, parent = (merged.layer, merged.parent_id) if merged else (layer, parent)
+            stored = store_layer(fleet, layer, parent, region or head.home_region, progress)
         done.append(UploadedOverlay(stored.layer_id, parent, str(overlay.path), stored.size, layer.facts.virtual_size))
         parent = stored.layer_id
     return done

@@ -20,9 +20,9 @@ from tasks.analytics.duck import open_manifest
 from tasks.analytics.queries import run
 from tasks.analytics.sqlfiles import find
 from tasks.chain.head import Head, check_stoppable
-from tasks.chain.layer import layer_file_name, layer_id_of
+from tasks.chain.layer import layer_file_name
 from tasks.errors import ChainwrightError, ConfigError, Permanent, Refused
-from tasks.plan.inputs import LayerInput, Tools
+from tasks.plan.inputs import Tools
 from tasks.plan.live import live_base
 from tasks.plan.steps import Skip
 from tasks.qemu import img, live
@@ -31,7 +31,7 @@ from tasks.settings import Fleet
 from tasks.stages.heads import head_store
 from tasks.stages.lifecycle import address_of, stored_names, swing
 from tasks.stages.plan import staged
-from tasks.stages.remote_chain import RemoteLayer, walk
+from tasks.stages.remote_chain import as_input, walk
 from tasks.store.connect import control_store, open_stores
 
 __all__ = ["choose_base", "control", "stream"]
@@ -45,7 +45,7 @@ def choose_base(fleet: Fleet, disk_id: str) -> dict[str, Any]:
     head = head_store(fleet).read(disk_id).head
     check_stoppable(head)
     remote = walk(open_stores(fleet), head.tip, head.home_region, fleet.policy.raw_bases)
-    layers = [_input(layer) for layer in reversed(remote)]
+    layers = [as_input(layer) for layer in reversed(remote)]
     tools = Tools(tuple(int(part) for part in img.version().split(".")), frozenset({"stream"}))
     private = _private_layers(fleet, head, len(layers))
     found = live_base(disk_id, layers, private, head.virtual_size, fleet.policy, tools)
@@ -129,25 +129,3 @@ def _private_layers(fleet: Fleet, head: Head, count: int) -> int:
         rows = run(connection, find("chain_length")).dicts()
     known = next((row for row in rows if row["disk_id"] == head.disk_id and row["tip_layer_id"] == head.tip), None)
     return int(known["private_layers"]) if known else count - 1
-
-
-def _input(layer: RemoteLayer) -> LayerInput:
-    """What the hazards look at."""
-    facts = layer.facts
-    identity = (layer_id_of(layer.name) or layer.name, layer.stored.region, layer.info.etag, layer.info.size)
-    if facts is None:
-        return LayerInput(*identity)
-    return LayerInput(
-        *identity,
-        version=facts.version,
-        cluster_bits=facts.cluster_bits,
-        virtual_size=facts.virtual_size,
-        incompatible_features=facts.incompatible_features,
-        compatible_features=facts.compatible_features,
-        autoclear_features=facts.autoclear_features,
-        extended_l2=facts.extended_l2,
-        compression_type=facts.compression_type,
-        refcount_bits=facts.refcount_bits,
-        bitmaps=facts.bitmaps,
-        snapshots=facts.snapshots,
-    )

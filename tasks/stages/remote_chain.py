@@ -7,10 +7,11 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from tasks.chain.extent import Extents
-from tasks.chain.layer import ExtentKind, LayerFacts, layer_file_name
+from tasks.chain.layer import ExtentKind, LayerFacts, layer_file_name, layer_id_of
 from tasks.chain.qcow2_names import FORMAT_RAW, NameRules
 from tasks.chain.qcow2_reader import Qcow2Reader
 from tasks.errors import NotFound, Refused
+from tasks.plan.inputs import LayerInput
 from tasks.store import keys
 from tasks.store.base import ObjectInfo, ObjectStore
 from tasks.store.layers import StoredLayer, find_object
@@ -88,3 +89,25 @@ def read_metadata(store: ObjectStore, info: ObjectInfo, rules: NameRules) -> tup
 
 def _data_bytes(extents: Extents) -> int:
     return extents.guest_bytes(ExtentKind.DATA, ExtentKind.COMPRESSED)
+
+
+def as_input(layer: RemoteLayer) -> LayerInput:
+    """What the hazards look at."""
+    facts = layer.facts
+    identity = (layer_id_of(layer.name) or layer.name, layer.stored.region, layer.info.etag, layer.info.size)
+    if facts is None:
+        return LayerInput(*identity)
+    return LayerInput(
+        *identity,
+        version=facts.version,
+        cluster_bits=facts.cluster_bits,
+        virtual_size=facts.virtual_size,
+        incompatible_features=facts.incompatible_features,
+        compatible_features=facts.compatible_features,
+        autoclear_features=facts.autoclear_features,
+        extended_l2=facts.extended_l2,
+        compression_type=facts.compression_type,
+        refcount_bits=facts.refcount_bits,
+        bitmaps=facts.bitmaps,
+        snapshots=facts.snapshots,
+    )

@@ -371,3 +371,19 @@ def test_dag_items_for_a_running_disk(host: Host) -> None:
         assert maintain.live_items(host.fleet.model_copy(update={"policy": policy})) == [item]
         done = live.stream(host.fleet, item["disk_id"], item["base"])
         assert done["layers_after"] == item["layers_after"] + 1  # and the overlay
+
+
+@pytest.mark.parametrize(("limit", "merges"), [(64 * MIB, True), (1, False)])
+def test_small_parent_is_merged_into_the_tip_before_its_upload(host: Host, limit: int, merges: bool) -> None:
+    """The talk's rule: the chain does not grow by a start and a stop when the parent is small."""
+    policy = dataclasses.replace(host.fleet.policy, rebase_small_parents=True, small_backing_bytes=limit)
+    before = walk(host.stores, heads.show(host.fleet, "vm").head.tip, "us-east")
+    with live_vm(host.boot()) as vm:
+        host.begin(vm)
+        host.write(vm, 3 * MIB + 64 * KIB, 128 * KIB, 11)
+        vm.quit()
+    lifecycle.stop(host.fleet.model_copy(update={"policy": policy}), "vm")
+    after = walk(host.stores, heads.show(host.fleet, "vm").head.tip, "us-east")
+    assert len(after) == len(before) + (0 if merges else 1)
+    assert [layer.name for layer in after[:-1]] == [layer.name for layer in before][: len(after) - 1]
+    assert host.content("vm", "vm.raw") == bytes(host.model)
