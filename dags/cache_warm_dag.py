@@ -26,7 +26,7 @@ from typing import Any
 
 from airflow.sdk import Param, dag, task
 
-from dags.defaults import DEFAULT_ARGS, TAGS, control, fleet
+from dags.defaults import DEFAULT_ARGS, TAGS, fleet
 from dags.work import regional_work, report
 
 
@@ -52,7 +52,7 @@ def cache_warm() -> None:
     report(plan, regional_work(plan).results)
 
 
-@task(task_id="plan", queue=control().queue, multiple_outputs=False)
+@task(task_id="plan", multiple_outputs=False)
 def plan_warm(params: dict[str, Any]) -> dict[str, Any]:
     """The disks and regions."""
     from tasks.stages import warm

@@ -33,7 +33,6 @@ from dags.defaults import (
     MANIFEST,
     TAGS,
     DagRegion,
-    control,
     failed_tasks,
     fleet,
     regions,
@@ -92,7 +91,7 @@ def _reads(region: DagRegion) -> Any:
 
 
 def _publish() -> Any:
-    @task(outlets=[MANIFEST], multiple_outputs=False, queue=control().queue, trigger_rule=TriggerRule.ALL_DONE)
+    @task(outlets=[MANIFEST], multiple_outputs=False, trigger_rule=TriggerRule.ALL_DONE)
     def publish(scans: list[Any]) -> dict[str, Any]:
         from tasks.stages import inventory
 
@@ -102,7 +101,7 @@ def _publish() -> Any:
     return publish
 
 
-@task(queue=control().queue)
+@task
 def complete(published: dict[str, Any]) -> None:
     """Names the regions that are missing from the snapshot, and the tasks that failed."""
     print(published)  # noqa: T201 - the task's log

@@ -35,7 +35,7 @@ from typing import Any
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import Param, dag, task
 
-from dags.defaults import DEFAULT_ARGS, MANIFEST, TAGS, control, fleet
+from dags.defaults import DEFAULT_ARGS, MANIFEST, TAGS, fleet
 from dags.work import pick_task_ids, regional_work, report
 
 
@@ -80,7 +80,7 @@ def chain_maintenance() -> None:
     report(plan, work.results)
 
 
-@task(task_id="plan", queue=control().queue, multiple_outputs=False)
+@task(task_id="plan", multiple_outputs=False)
 def make_plan(params: dict[str, Any]) -> dict[str, Any]:
     """The stored plan's summary."""
     from tasks.stages import maintain, plan
@@ -90,7 +90,7 @@ def make_plan(params: dict[str, Any]) -> dict[str, Any]:
     return {**made, "items": items, "dry_run": params["dry_run"]}
 
 
-@task(queue=control().queue)
+@task
 def explain(plan: dict[str, Any]) -> str:
     """The whole plan into the log; its beginning as the result."""
     from tasks.stages import plan as stage
@@ -100,7 +100,7 @@ def explain(plan: dict[str, Any]) -> str:
     return text[:4000]
 
 
-@task.branch(queue=control().queue)
+@task.branch
 def gate(plan: dict[str, Any], params: dict[str, Any]) -> str | list[str]:
     """Must a person approve? Not a dry run, nor a plan without actions."""
     if params["dry_run"] or not plan["items"] or params["approve"] == "never":

@@ -35,14 +35,6 @@ RETRY_POLICY = ExceptionRetryPolicy(
         )
     ]
 )
-DEFAULT_ARGS: dict[str, Any] = {
-    "retries": 3,
-    "retry_delay": timedelta(seconds=10),
-    "retry_exponential_backoff": 2.0,
-    "max_retry_delay": timedelta(minutes=10),
-    "retry_policy": RETRY_POLICY,
-    "execution_timeout": timedelta(hours=6),
-}
 
 
 @dataclass(frozen=True)
@@ -91,3 +83,14 @@ def failed_tasks() -> list[str]:
 def control() -> DagRegion:
     """The region that holds heads and manifests: what concerns the whole fleet runs there."""
     return regions()[0]
+
+
+DEFAULT_ARGS: dict[str, Any] = {
+    "retries": 3,
+    "retry_delay": timedelta(seconds=10),
+    "retry_exponential_backoff": 2.0,
+    "max_retry_delay": timedelta(minutes=10),
+    "retry_policy": RETRY_POLICY,
+    "execution_timeout": timedelta(hours=6),
+    "queue": control().queue,  # what concerns the whole fleet; regional tasks name their own
+}

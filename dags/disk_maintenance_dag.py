@@ -24,7 +24,7 @@ from typing import Any
 
 from airflow.sdk import Param, dag, task
 
-from dags.defaults import DEFAULT_ARGS, TAGS, control, fleet
+from dags.defaults import DEFAULT_ARGS, TAGS, fleet
 from dags.work import regional_work, report
 
 
@@ -52,7 +52,7 @@ def disk_maintenance() -> None:
     report(plan, regional_work(plan).results)
 
 
-@task(task_id="plan", queue=control().queue, multiple_outputs=False)
+@task(task_id="plan", multiple_outputs=False)
 def plan_disk(params: dict[str, Any]) -> dict[str, Any]:
     """Checks the disk, plans, prints the plan."""
     from tasks.stages import maintain

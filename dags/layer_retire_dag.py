@@ -52,7 +52,7 @@ def layer_retire() -> None:
     report(retire())
 
 
-@task(multiple_outputs=False, **control().placement)
+@task(multiple_outputs=False, pool=control().pool)
 def retire(params: dict[str, Any]) -> dict[str, Any]:
     """One run."""
     from tasks.stages import retire as stage
@@ -63,7 +63,7 @@ def retire(params: dict[str, Any]) -> dict[str, Any]:
     return {name: len(value) if isinstance(value, list) else value for name, value in done.items()}
 
 
-@task(multiple_outputs=False, queue=control().queue)
+@task(multiple_outputs=False)
 def report(done: dict[str, Any]) -> None:
     """The counts once more; fails if the run stopped itself."""
     for name, value in done.items():

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from airflow.sdk import TriggerRule, task
 from airflow.sdk.exceptions import AirflowFailException
 
-from dags.defaults import MAX_MAPPED, DagRegion, control, failed_tasks, fleet, regions, template_context
+from dags.defaults import MAX_MAPPED, DagRegion, failed_tasks, fleet, regions, template_context
 
 
 class RegionalWork(NamedTuple):
@@ -35,7 +35,6 @@ def pick_task_ids() -> list[str]:
 def _pick(region: DagRegion) -> Any:
     @task(
         task_id=f"work_{region.suffix}",
-        queue=control().queue,
         trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS,
     )
     def pick(plan: dict[str, Any]) -> list[dict[str, Any]]:

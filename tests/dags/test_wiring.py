@@ -93,6 +93,17 @@ def test_what_changes_something_is_in_dry_run_by_default(dag_id: str, dags: dict
     assert dags[dag_id].params.get_param("dry_run").value is True
 
 
+@pytest.mark.parametrize("dag_id", sorted(EXPECTED))
+def test_every_task_has_the_queue_of_a_region(dag_id: str, dags: dict[str, Any]) -> None:
+    queues = {region.replace("_", "-") for region in REGIONS}
+    for task in dags[dag_id].tasks:
+        assert task.queue in queues, task.task_id
+        regional = [
+            region for region in REGIONS if task.task_id.endswith(region) and not task.task_id.startswith("work")
+        ]
+        assert task.queue == (regional[0].replace("_", "-") if regional else "us-east"), task.task_id
+
+
 def test_inventory_feeds_maintenance(dags: dict[str, Any]) -> None:
     publish = dags["chain_inventory"].get_task("publish")
     assert [asset.name for asset in publish.outlets] == ["chainwright_manifest"]
