@@ -27,8 +27,8 @@ _HEAD_COLUMNS = (
 _LAYER_COLUMNS = (
     "layer_id", "region", "etag", "size_bytes", "status", "reason", "layer_no", "version", "cluster_bits",
     "virtual_size", "incompatible_features", "compatible_features", "autoclear_features", "extended_l2",
-    "compression_type", "refcount_bits", "l1_entries", "l1_offset", "l2_tables", "metadata_bytes", "bitmaps", "snapshots",
-    "data_bytes", "zero_bytes", "compressed_bytes", "stored_bytes", "extents",
+    "compression_type", "refcount_bits", "l1_entries", "l1_offset", "l2_tables", "metadata_bytes", "bitmaps",
+    "snapshots", "data_bytes", "zero_bytes", "compressed_bytes", "stored_bytes", "extents",
     "requests_per_day", "remote_bytes_per_day",
 )  # fmt: skip
 _TEXTS = {"layer_id", "region", "etag", "status", "reason", "compression_type"}
