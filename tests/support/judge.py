@@ -15,7 +15,7 @@ from tasks.units import MIB
 from tests.support import qemu_images
 
 # CPU time that a layer may cost its reader: a fixed part, and so much per MiB of metadata that it was fed.
-BASE_SECONDS, SECONDS_PER_MIB = 0.25, 0.5
+BASE_SECONDS, SECONDS_PER_MIB = 0.5, 0.5
 # What `qemu-img check` may complain about in an image that we accept: counts, which we do not read, and their mirror in
 # the copied flags. Everything else is a fault in structures that the reader vouches for.
 _COUNTS = re.compile(
