@@ -8,7 +8,7 @@ from tasks.errors import Refused
 
 HeadKind = Literal["disk", "snapshot"]
 HeadState = Literal["idle", "running"]
-TRAIL_LENGTH = 16  # writes that a record remembers; a writer that asks later than that gets no answer
+TRAIL_LENGTH = 64  # writes that a record remembers (2 KiB); a writer that asks later than that gets no answer
 WriteFate = Literal["mine", "other", "pending", "unknown"]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from tasks import clock
-from tasks.chain.head import Head
+from tasks.chain.head import TRAIL_LENGTH, Head
 from tasks.errors import ConfigError, NotFound, OutcomeUnknown, Permanent, PreconditionFailed, Refused, Transient
 from tasks.store.heads import HeadStore, HeadVersion, new_attempt_id, render_head
 from tests.fakes.store import Fault, FaultyStore, MemoryStore
@@ -73,7 +73,7 @@ def test_publish_under_too_many_later_writes_is_unknown(memory: MemoryStore) -> 
     held = lease(HeadStore(memory))
 
     def busy() -> None:
-        for _ in range(10):
+        for _ in range(TRAIL_LENGTH // 2 + 1):
             HeadStore(memory).start("vm", "host-1")
             HeadStore(memory).stop("vm")
 
