@@ -9,7 +9,7 @@ from tasks.stages.doctor import check_program, check_region, check_tools, check_
 from tasks.store.base import ObjectStore
 from tasks.store.probe import Check
 from tests.fakes.http_s3 import Faults, serve
-from tests.support.cli import chainwright, write_fleet_toml
+from tests.support.cli import chainwright, chainwright_here, write_fleet_toml
 from tests.support.ports import free_port
 
 pytestmark = pytest.mark.s3
@@ -93,7 +93,7 @@ def test_verb(fleet: Fleet, tmp_path: Path) -> None:
     assert [subject["name"] for subject in good.json["subjects"]] == ["region us-east", "tools", "work directory"]
     with serve(Faults(ignore=frozenset({"if-match", "if-none-match"}))) as url:
         regions = [real, {**real, "name": "eu-west", "endpoint": url}]
-        bad = chainwright("doctor", "--fleet", write_fleet_toml(fleet, tmp_path / "bad.toml", regions=regions))
+        bad = chainwright_here("doctor", "--fleet", write_fleet_toml(fleet, tmp_path / "bad.toml", regions=regions))
     assert bad.code == 1
     assert "race_replace" in bad.out
     lines = bad.err.strip().splitlines()

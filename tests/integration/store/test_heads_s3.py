@@ -13,7 +13,7 @@ from tasks.errors import ChainwrightError, PreconditionFailed, Refused
 from tasks.settings import Fleet
 from tasks.store.connect import control_store
 from tasks.store.heads import HeadStore, HeadVersion
-from tests.support.cli import chainwright, write_fleet_toml
+from tests.support.cli import chainwright, chainwright_here, write_fleet_toml
 
 pytestmark = pytest.mark.s3
 OLD = "0" * 32
@@ -128,16 +128,19 @@ def test_verbs(heads: HeadStore, fleet: Fleet, tmp_path: Path) -> None:
     shown = chainwright("head", "show", "vm", "--fleet", toml, "--json")
     assert (shown.code, shown.json["tip"], shown.json["state"]) == (0, OLD, "idle")
     heads.acquire_lease("vm", "act", "a1", 3600)
-    assert "lease" in chainwright("head", "show", "vm", "--fleet", toml).out
-    started = chainwright("head", "start", "vm", "--host", "h1", "--qmp", "unix:/run/q", "--fleet", toml, "--json")
+    assert "lease" in chainwright_here("head", "show", "vm", "--fleet", toml).out
+    started = chainwright_here("head", "start", "vm", "--host", "h1", "--qmp", "unix:/run/q", "--fleet", toml, "--json")
     assert (started.json["state"], started.json["host"], started.json["lease"]) == ("running", "h1", None)
-    assert "disk_running" in chainwright("head", "start", "vm", "--fleet", toml).line
-    assert chainwright("head", "stop", "vm", "--fleet", toml).code == 0
-    assert "disk_idle" in chainwright("head", "stop", "vm", "--fleet", toml).line
-    assert chainwright("head", "clone", "vm", "vm-2", "--region", "eu-west", "--fleet", toml).code == 0
+    assert "disk_running" in chainwright_here("head", "start", "vm", "--fleet", toml).line
+    assert chainwright_here("head", "stop", "vm", "--fleet", toml).code == 0
+    assert "disk_idle" in chainwright_here("head", "stop", "vm", "--fleet", toml).line
+    assert chainwright_here("head", "clone", "vm", "vm-2", "--region", "eu-west", "--fleet", toml).code == 0
     assert heads.read("vm-2").head.home_region == "eu-west"
-    assert "disk_exists" in chainwright("head", "clone", "vm", "vm-2", "--fleet", toml).line
-    assert "unknown region 'mars'" in chainwright("head", "clone", "vm", "x", "--region", "mars", "--fleet", toml).line
-    assert "no disk 'none'" in chainwright("head", "show", "none", "--fleet", toml).line
-    assert "QMP address" in chainwright("head", "start", "vm", "--qmp", "http://x", "--fleet", toml).line
-    assert chainwright("head", "start").code == 2
+    assert "disk_exists" in chainwright_here("head", "clone", "vm", "vm-2", "--fleet", toml).line
+    assert (
+        "unknown region 'mars'"
+        in chainwright_here("head", "clone", "vm", "x", "--region", "mars", "--fleet", toml).line
+    )
+    assert "no disk 'none'" in chainwright_here("head", "show", "none", "--fleet", toml).line
+    assert "QMP address" in chainwright_here("head", "start", "vm", "--qmp", "http://x", "--fleet", toml).line
+    assert chainwright_here("head", "start").code == 2
