@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tasks import clock
 from tasks.embedded.daemon import Daemon
 from tasks.embedded.processes import end, family
 from tasks.embedded.state import ENV_MARKER
@@ -30,7 +31,7 @@ def daemon(tmp_path: Path) -> Iterator[Daemon]:
     environment = {**os.environ, ENV_MARKER: str(tmp_path)}
     one.start([sys.executable, "-c", TREE], env=environment, cwd=tmp_path)
     while "ready" not in one.log_file.read_text():
-        pass
+        clock.sleep(0.05)
     yield one
     end(family([one], tmp_path), 2)
 
