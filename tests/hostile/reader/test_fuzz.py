@@ -32,8 +32,9 @@ def test_mutants(seeds: list[Seed], batch: int, tmp_path: Path) -> None:
     run(seeds, START * 1000 + batch, IMAGES // BATCHES, CHECKED_PER_BATCH, tmp_path)
 
 
-def test_a_few_mutants(seeds: list[Seed], tmp_path: Path) -> None:
-    run(seeds, 7, 3000, 40, tmp_path)
+def test_a_few_mutants(tmp_path: Path) -> None:
+    (tmp_path / "seeds").mkdir()
+    run(built_seeds() + real_seeds(tmp_path / "seeds", 12, START), 7, 3000, 30, tmp_path)
 
 
 def run(seeds: list[Seed], start: int, count: int, checked: int, folder: Path) -> None:

@@ -165,7 +165,7 @@ def fleet_file(fleet: Fleet, tmp_path: Path) -> Path:
 
 def chainwright(*arguments: str) -> subprocess.CompletedProcess[str]:
     code = "from tasks.cli.main import main; main()"
-    return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=120)
+    return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=280)
 
 
 def test_scan_and_inspect_on_the_command_line(fleet_file: Path, stores: dict[str, ObjectStore], tmp_path: Path) -> None:
