@@ -37,3 +37,22 @@ def test_run_is_merged_and_the_disk_stays_the_same(
     assert layer_keys(stores) == set(chain.layers) | set(receipt.new_layers)
     assert not list(Path(fleet.work_dir).glob("*.d"))
     assert disk_sha256(fleet, stores, "d1", tmp_path / "again") == before
+
+
+@pytest.mark.parametrize("engine", ["stream", "compose"])
+def test_a_whole_chain_is_flattened(fleet: Fleet, stores: Stores, tmp_path: Path, engine: Engine) -> None:
+    chain = build(tmp_path / "chain", random_specs(random.Random(9), 4, LayerSpec(16 << 20), writes=8))
+    refs = publish_chain(fleet, stores, chain, "d1", ["us-east", "eu-west"])
+    receipt = apply_merge(fleet, merge_action(refs, "d1", engine, 0, 3), "t1")
+    assert receipt.outcome == "published", receipt.reason
+    after = download_chain(fleet, stores, "d1", tmp_path / "after")
+    assert len(after.layers) == 1
+    assert guest_sha256(after.path(after.tip)) == guest_sha256(chain.path(chain.tip))
+
+
+def test_rebase_refuses_to_flatten(fleet: Fleet, stores: Stores, tmp_path: Path) -> None:
+    chain = build(tmp_path / "chain", random_specs(random.Random(9), 2, LayerSpec(1 << 20)))
+    refs = publish_chain(fleet, stores, chain, "d1")
+    receipt = apply_merge(fleet, merge_action(refs, "d1", "rebase", 0, 1), "t1")
+    assert (receipt.outcome, receipt.reason.partition(":")[0]) == ("refused", "flatten")
+    assert layer_keys(stores) == set(chain.layers)
