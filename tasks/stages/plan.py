@@ -11,6 +11,7 @@ from typing import Any
 
 from tasks import clock
 from tasks.analytics.duck import open_manifest
+from tasks.analytics.narrow import narrow
 from tasks.analytics.planner_inputs import Request, fleet_input
 from tasks.analytics.planner_refine import exact_plan
 from tasks.chain.head import Head
@@ -72,6 +73,8 @@ def plan_of_manifest(folder: Path, fleet: Fleet, snapshot_id: str, policy: Polic
     """A plan of a staged manifest alone."""
     request = Request(snapshot_id, clock.now().isoformat(), policy, options.disks, tools_of(options.engine))
     with open_manifest(folder) as connection:
+        if options.disks:
+            narrow(connection, options.disks)
         return exact_plan(connection, fleet_input(connection, fleet, request))
 
 
