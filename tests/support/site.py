@@ -74,10 +74,13 @@ class Site:
 
 
 @contextlib.contextmanager
-def running_site(server: S3Server, **cache: Any) -> Iterator[Site]:
+def running_site(server: S3Server, *, origins: dict[str, str] | None = None, **cache: Any) -> Iterator[Site]:
+    """`origins`: region -> host:port by which the cache (and nobody else) reaches that region's store."""
     with tempfile.TemporaryDirectory(prefix="cws-", dir="/var/tmp") as folder:
         plain = make_fleet(server, Path(folder) / "work")
-        with running_cache(plain, "us-east", **cache) as running:
+        far = {name: {"endpoint": f"http://{address}"} for name, address in (origins or {}).items()}
+        seen = tuple(one.model_copy(update=far.get(one.name, {})) for one in plain.regions)
+        with running_cache(plain.model_copy(update={"regions": seen}), "us-east", **cache) as running:
             update = {"cache_url": running.url, "cache_log": str(running.access_log)}
             regions = tuple(one.model_copy(update=update if one.name == "us-east" else {}) for one in plain.regions)
             fleet = plain.model_copy(update={"regions": regions})

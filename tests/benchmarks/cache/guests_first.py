@@ -2,8 +2,8 @@
 
 python -m tests.benchmarks.cache.guests_first [--slices 200] [--rounds 4] [--origin-ms 50]
 
-Rounds without and with warming alternate, so that the machine's own noise is in both. The guest is a process of its own;
-the origin is another nginx (CPU that another region would spend is spent here too, so the figures are an upper bound).
+Rounds without and with warming alternate, so that the machine's own noise is in both. The guest is a process of its
+own; the origin is another nginx (what another region's CPU would spend is spent here too: an upper bound).
 """
 
 import argparse
@@ -78,15 +78,14 @@ def main() -> None:
         guest(asked.guest[0], f"/eu-west/layers/{asked.guest[1]}.qcow2", float(asked.guest[2]))
         return
     size = (HOT + asked.rounds * asked.slices) * SLICE_BYTES
-    with tempfile.TemporaryDirectory(prefix="cwg-", dir="/var/tmp") as folder:
-        with running_store(Path(folder)) as store:
-            layer = store.add(size)
-            with delayed(store.address, asked.origin_ms / 1000) as address:
-                region = Region(name="eu-west", endpoint=f"http://{address}", bucket="bucket")
-                here = Region(name="us-east", endpoint=f"http://{store.address}", bucket="bucket")
-                fleet = Fleet(control_region="us-east", regions=(here, region))
-                with running_cache(fleet, "us-east", cache_bytes=8 << 30) as cache:
-                    measure(cache, layer, size, Path(folder) / "limits", asked)
+    with tempfile.TemporaryDirectory(prefix="cwg-", dir="/var/tmp") as folder, running_store(Path(folder)) as store:
+        layer = store.add(size)
+        with delayed(store.address, asked.origin_ms / 1000) as address:
+            there = Region(name="eu-west", endpoint=f"http://{address}", bucket="bucket")
+            here = Region(name="us-east", endpoint=f"http://{store.address}", bucket="bucket")
+            fleet = Fleet(control_region="us-east", regions=(here, there))
+            with running_cache(fleet, "us-east", cache_bytes=8 << 30) as cache:
+                measure(cache, layer, size, Path(folder) / "limits", asked)
 
 
 def measure(cache: CacheServer, layer: str, size: int, folder: Path, asked: argparse.Namespace) -> None:
@@ -104,12 +103,14 @@ def measure(cache: CacheServer, layer: str, size: int, folder: Path, asked: argp
         )
         together += json.loads(process.communicate()[0])
     for name, values in (("alone", alone), ("while warming", together)):
-        print(
-            f"{name:14} reads {len(values):6}  p50 {percentile(values, 0.5):.2f} ms  p99 {percentile(values, 0.99):.2f} ms"
-        )
-    print(
-        f"warming at {sum(rates) / len(rates):.0f} MiB/s; p99 ratio {percentile(together, 0.99) / percentile(alone, 0.99):.2f}"
-    )
+        p50, p99 = percentile(values, 0.5), percentile(values, 0.99)
+        say(f"{name:14} reads {len(values):6}  p50 {p50:.2f} ms  p99 {p99:.2f} ms")
+    ratio = percentile(together, 0.99) / percentile(alone, 0.99)
+    say(f"warming at {sum(rates) / len(rates):.0f} MiB/s; p99 ratio {ratio:.2f}")
+
+
+def say(line: str) -> None:
+    sys.stdout.write(line + "\n")
 
 
 if __name__ == "__main__":
