@@ -22,18 +22,19 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tasks.chain import needs
 from tasks.chain.visible import LayerView
-from tasks.embedded import s3
+from tasks.embedded import demo_chains, s3
 from tasks.inventory.local import inspect_file
 from tasks.plan.steps import Engine, LayerRef
 from tasks.settings import Fleet
 from tasks.stages.apply import apply_merge
+from tasks.stages.transfer import import_disk
 from tasks.store import keys
 from tasks.store.connect import open_stores
 from tests.conftest import make_fleet
 from tests.support.cache_server import CacheServer, running_cache
 from tests.support.chains import Chain, LayerSpec, Op, build
 from tests.support.counting_proxy import CountingProxy, counting
-from tests.support.merges import Stores, download_chain, merge_action, publish_chain
+from tests.support.merges import Stores, download_chain, merge_action, publish_chain, upload_layer
 from tests.support.ports import free_block
 
 MIB = 1 << 20
@@ -42,7 +43,7 @@ ENGINES: tuple[Engine, ...] = ("rebase", "stream", "compose")
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A chain, base first, and the run to merge (indexes from the tip)."""
+    """A chain, base first, and the run to merge (indexes from the tip). No sizes: the demo's disk."""
 
     name: str
     sizes_mib: tuple[int, ...]
@@ -74,6 +75,8 @@ def references(scale: float) -> list[Reference]:
     return [
         Reference("small-parent", (mib(1024), mib(64), mib(2048)), 8192, 0, 1, ("us-east",)),
         Reference("long-run", (mib(512), *[mib(64)] * 30), 4096, 0, 29, ("us-east",)),
+        Reference("demo-parent", (), 256, 0, 1, ("us-east",)),
+        Reference("demo-run", (), 256, 0, 31, ("us-east",)),
         Reference("remote-base", (mib(256), *[mib(16)] * 40), 4096, 0, 39, ("eu-west",)),
     ]
 
@@ -108,10 +111,14 @@ def arguments() -> argparse.Namespace:
 
 def measure(reference: Reference, server: s3.S3Server, proxy: CountingProxy, options: argparse.Namespace) -> None:
     folder = options.dir / reference.name
-    chain = make_chain(reference, folder / "chain")
     fleet = through_proxy(make_fleet(server, options.dir / "work" / reference.name), proxy, options.garbage)
     stores = open_stores(fleet)
-    refs = publish_chain(fleet, stores, chain, "d0", reference.regions, home="us-east")
+    if reference.sizes_mib:
+        chain = make_chain(reference, folder / "chain")
+        refs = publish_chain(fleet, stores, chain, "d0", reference.regions, home="us-east")
+    else:
+        chain = import_demo(fleet, stores, options.dir / "demo", folder / "chain")
+        refs = [upload_layer(stores, chain, layer, "us-east") for layer in reversed(chain.layers)]
     say(f"\n## {reference.name}: {len(refs)} layers, {sum(ref.size_bytes for ref in refs) / MIB:.0f} MiB")
     floor = report_floor(reference, chain)
     rows = [ours(reference, fleet, stores, refs, engine, proxy) for engine in ENGINES]
@@ -123,11 +130,22 @@ def measure(reference: Reference, server: s3.S3Server, proxy: CountingProxy, opt
     shutil.rmtree(folder)
 
 
+def import_demo(fleet: Fleet, stores: Stores, folder: Path, local: Path) -> Chain:
+    """The demo's disk of 40 layers (real ext4 that evolves by file operations), imported, and as local files."""
+    disk = next(disk for disk in demo_chains.DISKS if disk.disk_id == "build-1")
+    made = demo_chains.build(folder, lambda done, total: None)
+    import_disk(fleet, made / disk.folder if (made / disk.folder).is_dir() else made, "d0", disk.tip, "us-east")
+    return download_chain(fleet, stores, "d0", local)
+
+
 def assert_same_disk(fleet: Fleet, stores: Stores, chain: Chain, disk: str, folder: Path) -> None:
-    """qemu-img's comparison, sizes included, of the disk as it is in the stores with the chain as it was made."""
+    """qemu-img's comparison of the disk as it is in the stores with the chain as it was made; and the sizes."""
     after = download_chain(fleet, stores, disk, folder)
-    compare = ["qemu-img", "compare", "-s", "-f", "qcow2", "-F", "qcow2"]
-    tool([*compare, str(chain.path(chain.tip)), str(after.path(after.tip))], folder)
+    compare = ["qemu-img", "compare", "-f", "qcow2", "-F", "qcow2"]
+    paths = chain.path(chain.tip), after.path(after.tip)
+    tool([*compare, *map(str, paths)], folder)
+    sizes = {inspect_file(path).facts.virtual_size for path in paths}
+    assert len(sizes) == 1, sizes
     shutil.rmtree(folder)
 
 
