@@ -6,7 +6,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from tasks.analytics.derive import derive, is_derived
+from tasks.analytics.derive import derive
+from tasks.analytics.published import fetch_derived
 from tasks.inventory import manifest
 from tasks.inventory.snapshot import Snapshot
 from tasks.inventory.staging import prune
@@ -91,8 +92,9 @@ class StoreSource:
     def stage(self, fleet: Fleet, found: Found) -> Path:
         """Into the work directory's `ui` folder, with what is derived from it beside it."""
         assert isinstance(found.handle, Snapshot)
-        directory = manifest.stage(control_store(fleet), found.handle, Path(fleet.work_dir) / "ui")
-        if not is_derived(directory):
+        control = control_store(fleet)
+        directory = manifest.stage(control, found.handle, Path(fleet.work_dir) / "ui")
+        if not fetch_derived(control, found.snapshot_id, directory):  # nobody has computed it yet
             derive(directory, self._last if self._last and self._last.is_dir() else None)
         prune(directory.parent.parent, SNAPSHOTS_KEPT)
         self._last = directory

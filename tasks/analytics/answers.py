@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from tasks.analytics import duck, queries
 from tasks.analytics.queries import Page, Query
 from tasks.analytics.sqlfiles import Parameter
+from tasks.errors import ConfigError
 
 FOLDER = "answers"
 
@@ -67,10 +68,12 @@ def page(
     Keep what is asked for with few different parameters: nothing removes an answer but the end of its snapshot.
     """
     with _open(directory, query, parameters, defaults, limits, keep) as source:
+        if keep:
+            return _cut(source, sort, descending, search, limit, offset)
         return queries.page(
             source.connection,
-            source.query,
-            source.parameters,
+            query,
+            parameters,
             defaults,
             sort=sort,
             descending=descending,
@@ -78,6 +81,40 @@ def page(
             limit=limit,
             offset=offset,
         )
+
+
+def _cut(source: "_Source", sort: str | None, descending: bool, search: str, limit: int, offset: int) -> Page:
+    """A page of a kept answer. Counted apart: a count beside the rows would read every column of all of them."""
+    table = source.connection.view("answer")
+    columns = dict(zip(table.columns, map(str, table.types), strict=True))
+    if sort is not None and sort not in columns:
+        raise ConfigError(f"query {source.query.name} has no column {sort!r}; it has: {', '.join(sorted(columns))}")
+    found = _searched([name for name, kind in columns.items() if kind == "VARCHAR"], bool(search))
+    text = {"page_search": search} if found else {}
+    order = _order(source.query, sort, descending) if sort is not None else ""
+    paging = f"LIMIT {int(limit)} OFFSET {int(offset)}"
+    values = tuple(Parameter(name, "VARCHAR", None, name) for name in text)
+    total = dataclasses.replace(source.query, sql=f"SELECT count(*) AS n FROM answer {found}", parameters=values)  # noqa: S608
+    rows = dataclasses.replace(source.query, sql=f"SELECT * FROM answer {found} {order} {paging}", parameters=values)  # noqa: S608
+    counted = queries.run(source.connection, total, text).rows[0][0]
+    return Page(queries.run(source.connection, rows, text), counted, offset)
+
+
+def _searched(texts: list[str], search: bool) -> str:
+    """Rows with the text in any of these columns; the columns are the answer's own, the text is bound."""
+    if not (search and texts):
+        return ""
+    return "WHERE " + " OR ".join(f"contains(lower({_quoted(name)}), lower($page_search))" for name in texts)
+
+
+def _order(query: Query, sort: str, descending: bool) -> str:
+    """Ties are broken by the query's key, so that pages never overlap."""
+    terms = [f"{_quoted(sort)} {'DESC' if descending else 'ASC'} NULLS LAST", *map(_quoted, query.key)]
+    return "ORDER BY " + ", ".join(terms)
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
 
 
 def select(
