@@ -7,12 +7,12 @@ import typer
 
 from tasks.cli.common import JsonOption, out, print_json
 
-dev = typer.Typer(help="For developers: made-up fleets.", no_args_is_help=True)
+dev = typer.Typer(help="For developers and set-ups.", no_args_is_help=True)
 
 
 @dev.callback()
 def _dev() -> None:
-    """A group even while it has a single verb."""
+    """A group of its own."""
 
 
 @dev.command("generate-fleet")
@@ -46,6 +46,20 @@ def generate_fleet(
         return
     for name, count in rows.items():
         out.print(f"{name:12} {count:>12,} rows")
+
+
+@dev.command("compile")
+def compile_kernels() -> None:
+    """Compile the kernels of the findings now (half a minute, once), not in the first plan."""
+    import tempfile
+
+    from tasks.analytics.derive import derive
+    from tasks.analytics.fleetgen import SIZES, FleetShape, generate_fleet
+
+    with tempfile.TemporaryDirectory() as folder:
+        manifest = Path(folder) / "manifest"
+        generate_fleet(manifest, FleetShape(SIZES["XS"]))
+        derive(manifest)
 
 
 def register(app: typer.Typer) -> None:
