@@ -49,21 +49,28 @@ def fetch_derived(control: ObjectStore, snapshot_id: str, directory: Path) -> bo
     """Lay the published derived datasets next to a staged snapshot; False if there are none of this version."""
     if is_derived(directory):
         return True
-    try:
-        raw = json.loads(control.get(record_key(snapshot_id))[0])
-    except NotFound:
-        return False
-    except ValueError as error:
-        raise Permanent(f"{record_key(snapshot_id)}: not a list of derived datasets: {error}") from None
-    if raw.get("format") != FORMAT or raw.get("columns") != _columns():
+    files = _record(control, snapshot_id)
+    if files is None:
         return False
     with tempfile.TemporaryDirectory(prefix=".derived-", dir=directory) as folder:
         for name in DERIVED:
             (Path(folder) / name).mkdir()
-        for file in raw["files"]:
+        for file in files:
             _fetch(control, file, Path(folder))
         adopt(Path(folder), directory)
     return is_derived(directory)
+
+
+def _record(control: ObjectStore, snapshot_id: str) -> list[dict[str, Any]] | None:
+    """The published files; None if there are none, or none of this version."""
+    try:
+        raw = json.loads(control.get(record_key(snapshot_id))[0])
+    except (NotFound, ValueError):
+        return None
+    if not isinstance(raw, dict) or raw.get("format") != FORMAT or raw.get("columns") != _columns():
+        return None
+    files = raw.get("files")
+    return files if isinstance(files, list) else None
 
 
 def _columns() -> dict[str, list[str]]:

@@ -280,11 +280,13 @@ def _count(
 
 
 def write_parquet(table: pa.Table, path: Path) -> None:
-    """A Parquet file of the rows; it appears whole. Raises OSError."""
+    """A Parquet file of the rows; it appears whole. ConfigError if it cannot be written."""
     part = path.with_name(f".{path.name}.part")
     try:
         pq.write_table(table, part, compression="zstd")
         part.replace(path)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror or error}") from None
     finally:
         part.unlink(missing_ok=True)
 

@@ -42,10 +42,8 @@ def make_buckets(
 ) -> Iterator["Bucket"]:
     """The wanted part of the forest in buckets of at most about `rows` extents; a larger tree comes alone."""
     members = structure.order[wanted[structure.order]]
-    parent = np.full(len(structure.layer_no), -1, np.int32)
-    parent[members] = np.arange(len(members), dtype=np.int32)
-    below = structure.parent[members]
-    local_parent = np.where(below >= 0, parent[np.maximum(below, 0)], -1).astype(np.int32)
+    members = members[graph.preorder(_local_parents(structure, members))]  # a wanted layer may stand on unwanted ones
+    local_parent = _local_parents(structure, members)
     roots = np.flatnonzero(local_parent < 0)
     ends = np.append(roots[1:], len(members))
     summed = np.concatenate([[0], np.cumsum(structure.extents[members])])
@@ -59,6 +57,14 @@ def make_buckets(
         local = np.where(local >= 0, local - low, -1).astype(np.int32)
         yield _bucket(structure, members[low:high], local, first.astype(np.int32), stale_visible, stale_steals)
         begin = end
+
+
+def _local_parents(structure: Structure, members: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Where each member's parent is among the members, -1 if it is not."""
+    place = np.full(len(structure.layer_no) + 1, -1, np.int32)  # the last one stands for "no parent"
+    place[members] = np.arange(len(members), dtype=np.int32)
+    found: NDArray[np.int32] = place[structure.parent[members]]
+    return found
 
 
 def _bucket(

@@ -6,14 +6,19 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from tasks.analytics.derive import derive, discard_derived, is_derived
 from tasks.errors import NotFound, Permanent
 from tests.support.forests import DATA, Forest, Layer, forests, layer_extents, write_manifest
 
-COMMON = {"deadline": None, "suppress_health_check": list(HealthCheck), "print_blob": True}
+COMMON = {
+    "deadline": None,
+    "suppress_health_check": list(HealthCheck),
+    "print_blob": True,
+    "phases": (Phase.explicit, Phase.reuse, Phase.generate),  # shrinking would take minutes
+}
 
 
 def rows(directory: Path, dataset: str) -> list[tuple]:
@@ -108,6 +113,20 @@ def test_a_new_tip_under_a_base_with_a_head_touches_nothing_else(tmp_path: Path)
     write_manifest(grown(forest, 7), tmp_path / "new")
     second = derive(tmp_path / "new", tmp_path / "old")
     assert (second.stale_layers, second.worked_layers) == (11, 12)
+
+
+def test_a_dead_branch_between_changed_layers(tmp_path: Path) -> None:
+    """Only some layers of the tree are worked, and one of them stands on layers that are not."""
+    block = [(0, 1 << 16, DATA, 1 << 16)]
+    layers = [Layer(None, 1 << 20, block), *(Layer(0, 1 << 20, block) for _ in range(3))]
+    old = Forest(layers, [1])
+    new = Forest([*layers, Layer(1, 1 << 20, block)], [2])
+    write_manifest(old, tmp_path / "old")
+    derive(tmp_path / "old")
+    write_manifest(new, tmp_path / "new")
+    derive(tmp_path / "new", tmp_path / "old")
+    assert rows(tmp_path / "new", "steals") == [(3, 1, 1 << 16, 0, 0, 0)]
+    assert {row[0] for row in rows(tmp_path / "new", "shadow_layers") if row[1]} == {1, 3}
 
 
 def test_nothing_new_means_no_work(tmp_path: Path) -> None:

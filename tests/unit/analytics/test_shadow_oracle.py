@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from tasks.analytics.derive import derive
@@ -13,7 +13,12 @@ from tests.support import oracle
 from tests.support.forests import Forest, forests, write_manifest
 
 KINDS = ("data_bytes", "zero_bytes", "compressed_bytes", "compressed_stored_bytes")
-COMMON = {"deadline": None, "suppress_health_check": list(HealthCheck), "print_blob": True}
+COMMON = {
+    "deadline": None,
+    "suppress_health_check": list(HealthCheck),
+    "print_blob": True,
+    "phases": (Phase.explicit, Phase.reuse, Phase.generate),  # shrinking would take minutes
+}
 
 
 def check(forest: Forest, order: list[int], files: int = 1, **options: int) -> None:
