@@ -53,13 +53,13 @@ def percentile(values: list[int], share: float) -> float:
 
 
 def warm_once(
-    cache: CacheServer, layer: str, first: int, count: int, size: int, folder: Path, concurrency: int
+    cache: CacheServer, layer: str, first: int, count: int, size: int, folder: Path, concurrency: int, rate: int = 0
 ) -> float:
     probe = RegionalCache(cache.url, "probe")
     one = SliceRef(layer, "eu-west", 0, size)
     watch = GuestWatch(cache.access_log, lambda: probe.seconds_of_a_hit(one), GuestLimits())
     warmer = Warmer(
-        RegionalCache(cache.url, "warm"), SharedLimits(folder, concurrency, 0), watch,
+        RegionalCache(cache.url, "warm"), SharedLimits(folder, concurrency, rate), watch,
         concurrency=concurrency, max_bytes=1 << 40,
     )  # fmt: skip
     done = warmer.run(SliceRef(layer, "eu-west", number, size) for number in range(first, first + count))
@@ -73,6 +73,7 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=4)
     options.add_argument("--origin-ms", type=float, default=50)
     options.add_argument("--concurrency", type=int, default=16)
+    options.add_argument("--mib-per-second", type=int, default=0, help="bound on warming; 0 = none")
     asked = options.parse_args()
     if asked.guest:
         guest(asked.guest[0], f"/eu-west/layers/{asked.guest[1]}.qcow2", float(asked.guest[2]))
@@ -89,7 +90,7 @@ def main() -> None:
 
 
 def measure(cache: CacheServer, layer: str, size: int, folder: Path, asked: argparse.Namespace) -> None:
-    warm_once(cache, layer, 0, HOT, size, folder, asked.concurrency)
+    warm_once(cache, layer, 0, HOT, size, folder, asked.concurrency, asked.mib_per_second * MIB)
     alone: list[int] = []
     together: list[int] = []
     rates = []
@@ -99,7 +100,16 @@ def measure(cache: CacheServer, layer: str, size: int, folder: Path, asked: argp
         process = start_guest(cache, layer, 6.0)
         time.sleep(0.5)
         rates.append(
-            warm_once(cache, layer, HOT + number * asked.slices, asked.slices, size, folder, asked.concurrency)
+            warm_once(
+                cache,
+                layer,
+                HOT + number * asked.slices,
+                asked.slices,
+                size,
+                folder,
+                asked.concurrency,
+                asked.mib_per_second * MIB,
+            )
         )
         together += json.loads(process.communicate()[0])
     for name, values in (("alone", alone), ("while warming", together)):

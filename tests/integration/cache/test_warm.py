@@ -6,9 +6,13 @@ from dataclasses import replace
 
 import pytest
 
+from tasks.analytics.duck import open_manifest
+from tasks.analytics.queries import find, run
 from tasks.errors import ConfigError, NotFound, Refused
+from tasks.inventory import manifest
 from tasks.settings import Warm
 from tasks.stages import reads, warm
+from tasks.store.connect import control_store
 from tasks.units import KIB, MIB
 from tests.support.chains import LayerSpec, add_layer, build, guest_sha256, random_specs
 from tests.support.site import Site, running_site
@@ -231,3 +235,14 @@ def test_a_chain_with_a_missing_layer_is_refused(site):
     site.scan()
     with pytest.raises(Refused):
         warm.warm(site.fleet, "broken", "us-east", dry_run=False)
+
+
+def test_the_estimate_for_people_names_every_slice_that_warming_fetches(site):
+    make_chain(site, "estimate", 15)
+    site.scan()
+    warm.warm(site.fleet, "estimate", "us-east", dry_run=False)
+    control = control_store(site.fleet)
+    folder = manifest.stage(control, manifest.current_snapshot(control), site.folder / "estimate-stage")
+    with open_manifest(folder) as connection:
+        rows = run(connection, find("warm_slices"), {"disk_id": "estimate", "region": "us-east"}).dicts()
+    assert set(site.fetched_slices()) <= {(row["layer_id"], row["slice_no"]) for row in rows}
