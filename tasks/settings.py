@@ -32,9 +32,7 @@ class Region(_Section):
     cache_log: str = ""  # path (or s3:// prefix) of the cache's JSON access log
     cache_bytes: int = 0  # the cache's bound on disk: warming never fetches more; 0 = unknown, not looked at
     store_log: str = ""  # s3://bucket/prefix of the store's own server access log: readers that pass the cache by
-    networks: tuple[
-        IPv4Network | IPv6Network, ...
-    ] = ()  # addresses of this region's readers (10.1.0.0/16), to place those readers
+    networks: tuple[IPv4Network | IPv6Network, ...] = ()  # addresses of this region's readers, e.g. 10.1.0.0/16
     queue: str = ""  # Airflow queue; empty = the region's name
     access_key_env: str = "AWS_ACCESS_KEY_ID"  # variables that hold the credentials: never the credentials themselves
     secret_key_env: str = "AWS_SECRET_ACCESS_KEY"  # noqa: S105 - the name of a variable
