@@ -186,17 +186,16 @@ def _shares(trees: NDArray[np.int32], first: Ints, threads: int) -> list[tuple[i
 
 
 def _steal_rows(layer_no: Ints, keys: NDArray[np.uint64], values: Ints) -> pa.Table:
-    order = np.argsort(keys)
-    upper, lower, kind = unpack(keys[order])
-    fresh = np.ones(len(keys), bool)
-    fresh[1:] = (upper[1:] != upper[:-1]) | (lower[1:] != lower[:-1])
-    row = np.cumsum(fresh) - 1
+    upper, lower, kind = unpack(keys)
+    pair = layer_no[upper] << 31 | layer_no[lower]
+    order = np.argsort(pair)
+    pair = pair[order]
+    fresh = np.ones(len(pair), bool)
+    fresh[1:] = pair[1:] != pair[:-1]
     wide = np.zeros((int(fresh.sum()), len(_KINDS)), np.int64)
-    np.add.at(wide, (row, kind), values[order])
-    upper_no, lower_no = layer_no[upper[fresh]], layer_no[lower[fresh]]
-    sort = np.lexsort((lower_no, upper_no))
-    columns = [upper_no[sort].astype(np.int32), lower_no[sort].astype(np.int32)]
-    return pa.table([*columns, *(wide[sort, k] for k in range(len(_KINDS)))], schema=STEALS)
+    np.add.at(wide, (np.cumsum(fresh) - 1, kind[order]), values[order])
+    columns = [(pair[fresh] >> 31).astype(np.int32), (pair[fresh] & (1 << 31) - 1).astype(np.int32)]
+    return pa.table([*columns, *(wide[:, k] for k in range(len(_KINDS)))], schema=STEALS)
 
 
 @contextlib.contextmanager

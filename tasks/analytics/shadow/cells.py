@@ -7,7 +7,7 @@ the pieces that it covers, and the log gives them back when the path leaves it. 
 import numpy as np
 from numba import njit
 
-from tasks.analytics.shadow.intervals import BLOCK, BLOCK_BITS, COMPRESSED, VOID
+from tasks.analytics.shadow.intervals import BLOCK, BLOCK_BITS, COMPRESSED, EXTENT, VOID, WHO
 from tasks.analytics.shadow.pairs import STORED, add, grown, pair_key
 
 # Columns of the path: an entry covers the pieces LOW to HIGH; LEFT bytes of it still show; LOG is where the log says
@@ -18,19 +18,19 @@ _LAYER, _KIND, _EXTENT, _LOW, _HIGH, _LEFT, _LOG = range(7)
 @njit(cache=True, nogil=True)
 def _clipped(entries, i, extents, voids, block):
     """The entries of a block with the voids that reach into it, in preorder: rows (layer, kind, extent, start, end)."""
-    first, last = entries.first[i], entries.first[i + 1]
+    first, last, source = entries.first[i], entries.first[i + 1], entries.rows
     rows = np.empty((last - first + voids.layer.size, 5), np.int64)
     place, filled, v = block << BLOCK_BITS, 0, 0
     for x in range(first, last + 1):
-        while v < voids.layer.size and (x == last or voids.layer[v] <= entries.layer[x]):
+        while v < voids.layer.size and (x == last or voids.layer[v] <= np.int64(source[x, WHO] >> np.uint64(2))):
             if voids.start[v] < place + BLOCK and filled:  # what comes first has nothing to hide
                 rows[filled, 0], rows[filled, 1], rows[filled, 2] = voids.layer[v], VOID, -1
                 rows[filled, 3], rows[filled, 4] = max(voids.start[v], place), place + BLOCK
                 filled += 1
             v += 1
         if x < last:
-            extent = entries.extent[x]
-            rows[filled, 0], rows[filled, 1], rows[filled, 2] = entries.layer[x], entries.kind[x], extent
+            extent, who = np.int64(source[x, EXTENT]), np.int64(source[x, WHO])
+            rows[filled, 0], rows[filled, 1], rows[filled, 2] = who >> 2, who & 3, extent
             rows[filled, 3] = max(extents.start[extent], place)
             rows[filled, 4] = min(extents.end[extent], place + BLOCK)
             filled += 1

@@ -188,24 +188,32 @@ def _scatter(
     place, free, first, sizes, span, kinds, layer_no, start, length, kind, host, to_start, to_end, to_kind, to_host
 ):
     """Put the rows of a batch where their layers' extents are; a layer whose rows make no sense, or -1."""
+    number, layer, at, room, size = np.int64(-1), np.int64(-1), np.int64(0), np.int64(0), np.int64(0)
     for row in range(layer_no.size):
-        number = layer_no[row]
-        layer = place[number] if 0 <= number < place.size else -1
+        if layer_no[row] != number:  # rows come layer by layer: look a layer up once
+            if layer >= 0:
+                free[layer] = at
+            number = np.int64(layer_no[row])
+            layer = np.int64(place[number]) if 0 <= number < place.size else np.int64(-1)
+            if layer >= 0:
+                at, room, size = free[layer], first[layer + 1], sizes[layer]
         if layer < 0:
             continue
         begin = max(start[row], span[0])
-        end = min(start[row] + length[row], sizes[layer], span[1])
+        end = min(start[row] + length[row], size, span[1])
         if start[row] < 0 or length[row] < 0 or not 0 <= kind[row] < kinds.size:
             return layer
         if end <= begin:
             continue
-        at, ours = free[layer], kinds[kind[row]]
-        if at >= first[layer + 1] or (ours == COMPRESSED and to_host.size == 0):
+        ours = kinds[kind[row]]
+        if at >= room or (ours == COMPRESSED and to_host.size == 0):
             return layer
-        free[layer] = at + 1
         to_start[at], to_end[at], to_kind[at] = begin, end, ours
         if to_host.size:
             to_host[at] = host[row]
+        at += 1
+    if layer >= 0:
+        free[layer] = at
     return -1
 
 

@@ -38,13 +38,14 @@ class Grid(NamedTuple):
 
 
 class Entries(NamedTuple):
-    """See the module. `mask` has a bit per unit; `extent` is -1 where several extents were merged."""
+    """See the module. A row is (MASK: a bit per unit, WHO: layer and kind, EXTENT: its number, NONE where merged)."""
 
     first: Any  # int64, by interval
-    layer: Any  # int32
-    kind: Any  # int8
-    mask: Any  # uint64
-    extent: Any  # int64
+    rows: Any  # uint64, three columns: a row is written at once, so that it costs one cache line
+
+
+MASK, WHO, EXTENT = range(3)
+NONE = np.uint64(0xFFFFFFFFFFFFFFFF)
 
 
 @njit(cache=True, nogil=True)
@@ -142,20 +143,20 @@ def make_grid(extents, low, high, limits):
 
 
 @njit(cache=True, nogil=True)
-def _flush(free, to_layer, to_kind, to_mask, to_extent, interval, layer, merged):
+def _flush(free, rows, interval, layer, merged):
     """Write the merged units of an interval (or only count them, while there is nowhere to write)."""
     for kind in range(2):
         if merged[kind]:
-            if to_layer.size:
+            if rows.size:
                 at = free[interval]
-                to_layer[at], to_kind[at], to_mask[at], to_extent[at] = layer, kind, merged[kind], -1
+                rows[at, MASK], rows[at, WHO], rows[at, EXTENT] = merged[kind], layer << 2 | kind, NONE
             free[interval] += 1
             merged[kind] = 0
 
 
 @njit(cache=True, nogil=True)
-def _emit(first, starts, ends, kinds, layers, edges, index, odd, free, to_layer, to_kind, to_mask, to_extent):
-    """Count the entries of each interval in `free`; with arrays to write to, write them from `free` on.
+def _emit(first, starts, ends, kinds, layers, edges, index, odd, free, rows):
+    """Count the entries of each interval in `free`; with rows to write to, write them from `free` on.
 
     Plain arrays only: see words.py.
     """
@@ -170,17 +171,17 @@ def _emit(first, starts, ends, kinds, layers, edges, index, odd, free, to_layer,
                 whole = start <= block << BLOCK_BITS and end >= (block + 1) << BLOCK_BITS
                 if not (whole or odd[interval] or kind == COMPRESSED):
                     if interval != current:
-                        _flush(free, to_layer, to_kind, to_mask, to_extent, current, layer, merged)
+                        _flush(free, rows, current, layer, merged)
                         current = interval
                     merged[kind] |= unit_mask(start, end, block)
                 else:
-                    if to_layer.size:
+                    if rows.size:
                         at = free[interval]
-                        to_layer[at], to_kind[at], to_extent[at] = layer, kind, x
-                        to_mask[at] = FULL if whole or odd[interval] else unit_mask(start, end, block)
+                        rows[at, MASK] = FULL if whole or odd[interval] else unit_mask(start, end, block)
+                        rows[at, WHO], rows[at, EXTENT] = layer << 2 | kind, x
                     free[interval] += 1
                 block = edges[interval + 1] if whole else block + 1
-        _flush(free, to_layer, to_kind, to_mask, to_extent, current, layer, merged)
+        _flush(free, rows, current, layer, merged)
 
 
 @njit(cache=True, nogil=True)
@@ -189,11 +190,9 @@ def make_entries(extents, low_layer, high_layer, grid):
     source = (extents.first, extents.start, extents.end, extents.kind, (low_layer, high_layer))
     where = (grid.edges, grid.index, grid.odd)
     count = np.zeros(grid.edges.size, np.int64)
-    none = (np.empty(0, np.int32), np.empty(0, np.int8), np.empty(0, np.uint64), np.empty(0, np.int64))
-    _emit(*source, *where, count, *none)
+    _emit(*source, *where, count, np.empty((0, 3), np.uint64))
     first = np.zeros(grid.edges.size + 1, np.int64)
     first[1:] = np.cumsum(count)
-    total = first[grid.edges.size]
-    room = (np.empty(total, np.int32), np.empty(total, np.int8), np.empty(total, np.uint64), np.empty(total, np.int64))
-    _emit(*source, *where, first[:-1].copy(), *room)
-    return Entries(first, *room)
+    rows = np.empty((first[grid.edges.size], 3), np.uint64)
+    _emit(*source, *where, first[:-1].copy(), rows)
+    return Entries(first, rows)

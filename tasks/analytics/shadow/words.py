@@ -17,7 +17,19 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 
-from tasks.analytics.shadow.intervals import BLOCK, BLOCK_BITS, COMPRESSED, FULL, UNIT, VOID, unit_mask
+from tasks.analytics.shadow.intervals import (
+    BLOCK,
+    BLOCK_BITS,
+    COMPRESSED,
+    EXTENT,
+    FULL,
+    MASK,
+    NONE,
+    UNIT,
+    VOID,
+    WHO,
+    unit_mask,
+)
 from tasks.analytics.shadow.pairs import STORED, add, grown, pair_key
 
 _ROOM = 2 * 64 + 2  # pairs that one entry can add, at most
@@ -109,9 +121,11 @@ def _take(way, bits, owner, taken, top):
 
 
 @njit(cache=True, nogil=True)
-def _push(way, bits, e, layer, kind, extent, mask, begin, top):
+def _push(way, bits, e, row, begin, top):
     """Lay an entry on the path; the new top of the list."""
-    way[e, _LAYER], way[e, _KIND], way[e, _EXTENT] = layer, kind, extent
+    who, mask = np.int64(row[WHO]), row[MASK]
+    kind = who & 3
+    way[e, _LAYER], way[e, _KIND], way[e, _EXTENT] = who >> 2, kind, np.int64(row[EXTENT])
     way[e, _LOG], way[e, _COUNTED] = begin, 0
     bits[e, _MASK], bits[e, _SEEN], bits[e, _HIDDEN] = mask, mask, 0
     if kind == VOID:
@@ -123,25 +137,22 @@ def _push(way, bits, e, layer, kind, extent, mask, begin, top):
 
 
 @njit(cache=True, nogil=True)
-def _merged(entries, first, last, voids, block):
-    """The entries of an interval with the voids that reach into it, in preorder: (layer, kind, mask, extent)."""
-    size = last - first + voids.layer.size
-    layer, kind, mask = np.empty(size, np.int32), np.empty(size, np.int8), np.empty(size, np.uint64)
-    extent = np.empty(size, np.int64)
+def _merged(rows, first, last, voids, block):
+    """The entries of an interval with the voids that reach into it, in preorder."""
+    merged = np.empty((last - first + voids.layer.size, 3), np.uint64)
     place, filled, v = block << BLOCK_BITS, 0, 0
     for x in range(first, last + 1):
-        while v < voids.layer.size and (x == last or voids.layer[v] <= entries.layer[x]):
+        while v < voids.layer.size and (x == last or voids.layer[v] <= np.int64(rows[x, WHO] >> np.uint64(2))):
             start = voids.start[v]
             if start < place + BLOCK and filled:  # what comes first has nothing to hide
-                layer[filled], kind[filled], extent[filled] = voids.layer[v], VOID, -1
-                mask[filled] = unit_mask(start, place + BLOCK, block) if start > place else FULL
+                merged[filled, MASK] = unit_mask(start, place + BLOCK, block) if start > place else FULL
+                merged[filled, WHO], merged[filled, EXTENT] = np.int64(voids.layer[v]) << 2 | VOID, NONE
                 filled += 1
             v += 1
         if x < last:
-            layer[filled], kind[filled] = entries.layer[x], entries.kind[x]
-            mask[filled], extent[filled] = entries.mask[x], entries.extent[x]
+            merged[filled] = rows[x]
             filled += 1
-    return layer[:filled], kind[:filled], mask[:filled], extent[:filled]
+    return merged[:filled]
 
 
 @njit(cache=True, nogil=True)
@@ -153,18 +164,18 @@ def work_words(grid, entries, layers, voids, stored, visible, keys, values, used
     way, bits = np.empty((size, 7), np.int64), np.empty((size, 3), np.uint64)
     counts, victim, loot = np.empty((size, 64), np.int32), np.empty(size * 64, np.int64), np.empty(size * 64, np.uint64)
     edges, odd, entry_first, some_voids = grid.edges, grid.odd, entries.first, voids.layer.size > 0
-    layer_of, kind_of, mask_of, extent_of = entries.layer, entries.kind, entries.mask, entries.extent
+    rows = entries.rows
     for i in range(edges.size):
         first, last = entry_first[i], entry_first[i + 1]
         if first == last or odd[i]:
             continue
         unit_bytes = (edges[i + 1] - edges[i]) * UNIT
         if some_voids:
-            layer_of, kind_of, mask_of, extent_of = _merged(entries, first, last, voids, edges[i])
-            first, last = 0, layer_of.size
+            rows = _merged(entries.rows, first, last, voids, edges[i])
+            first, last = 0, rows.shape[0]
         height, length, top = 0, 0, -1
         for x in range(first, last + 1):
-            layer = layer_of[x] if x < last else np.int32(0x7FFFFFFF)
+            layer = np.int64(rows[x, WHO] >> np.uint64(2)) if x < last else np.int64(1 << 40)
             while height and (x == last or subtree_end[way[height - 1, _LAYER]] < layer):
                 height -= 1
                 owner, kind = way[height, _LAYER], way[height, _KIND]
@@ -179,7 +190,7 @@ def work_words(grid, entries, layers, voids, stored, visible, keys, values, used
                 break
             if 2 * (used + _ROOM) > keys.size:
                 keys, values = grown(keys, values)
-            begin, left, e = length, mask_of[x], top
+            begin, left, e = length, rows[x, MASK], top
             while e >= 0 and left:
                 below = way[e, _BELOW]
                 taken = bits[e, _SEEN] & left
@@ -199,6 +210,6 @@ def work_words(grid, entries, layers, voids, stored, visible, keys, values, used
                         _count_heads(counts, e, way[e, _COUNTED] == 0, taken, heads[layer])
                         way[e, _COUNTED] = 1
                 e = below
-            top = _push(way, bits, height, layer, kind_of[x], extent_of[x], mask_of[x], begin, top)
+            top = _push(way, bits, height, rows[x], begin, top)
             height += 1
     return keys, values, used
