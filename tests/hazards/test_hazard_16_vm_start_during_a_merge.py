@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from tasks import clock
 from tasks.settings import Fleet
 from tasks.stages.apply import apply_merge
 from tasks.store.heads import HeadStore
@@ -22,15 +21,17 @@ def test_locks_end_at_the_host(tmp_path: Path) -> None:
     elsewhere = copy_of(chain, tmp_path / "b")
     base, tip = f"{chain.layers[0]}.qcow2", f"{chain.tip}.qcow2"
     rebase = ["qemu-img", "rebase", "-f", "qcow2", "-F", "qcow2", "-b", base, tip]
-    with subprocess.Popen(["qemu-io", "-f", "qcow2", "-c", "sleep 60000", tip], cwd=chain.folder) as vm:
-        check = ["qemu-img", "check", "-f", "qcow2", tip]
-        while subprocess.run(check, cwd=chain.folder, capture_output=True, check=False).returncode == 0:
-            clock.sleep(0.05)
-        refused = subprocess.run(rebase, cwd=chain.folder, capture_output=True, text=True, check=False)
-        assert refused.returncode != 0
-        assert "lock" in refused.stderr
-        tool(rebase, elsewhere.folder)
-        vm.kill()
+    vm_argv = ["stdbuf", "-oL", "qemu-io", "-f", "qcow2", "-c", "read 0 512", "-c", "sleep 600000", tip]
+    with subprocess.Popen(vm_argv, cwd=chain.folder, stdout=subprocess.PIPE) as vm:
+        try:
+            assert vm.stdout is not None
+            assert b"read 512" in vm.stdout.readline()  # it has the image open, and locked
+            refused = subprocess.run(rebase, cwd=chain.folder, capture_output=True, text=True, check=False)
+            assert refused.returncode != 0
+            assert "lock" in refused.stderr
+            tool(rebase, elsewhere.folder)
+        finally:
+            vm.kill()
 
 
 @pytest.mark.parametrize("point", ["leased", "merged", "verified"])
