@@ -99,7 +99,7 @@ SELECT
     home_region,
     state,
     CASE
-        WHEN status <> 'ok' THEN status
+        WHEN measured.status <> 'ok' THEN measured.status
         WHEN tip_no IS NULL THEN 'dangling'
         WHEN root_no IS NULL THEN 'cycle'
         ELSE coalesce(trouble, 'ok')
@@ -107,12 +107,13 @@ SELECT
     layers,
     coalesce(layers > $max_chain_length, false) AS too_long,
     CASE WHEN tip_shared THEN 0 ELSE private_layers END AS private_layers,
-    stored_bytes,
+    measured.stored_bytes,
     len(list_filter(per_region, lambda n: n > 0)) AS regions,
     layers - home_layers AS remote_layers,
-    memory_bytes,
+    measured.memory_bytes,
     2 * (home_layers * $local_request_ms + (layers - home_layers) * $remote_request_ms) AS first_read_ms,
     tip_layer_id,
-    (SELECT any_value(layer_id) FROM layers WHERE layer_no = root_no) AS root_layer_id
+    root.layer_id AS root_layer_id
 FROM measured
-ORDER BY layers DESC NULLS LAST, disk_id
+LEFT JOIN layers AS root ON root.layer_no = measured.root_no
+ORDER BY measured.layers DESC NULLS LAST, measured.disk_id
