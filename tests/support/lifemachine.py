@@ -127,10 +127,11 @@ class LifeMachine(RuleBasedStateMachine):
             self.expected[disk] |= new
         return self.clone(disk, "snapshot")
 
-    @rule(target=merges, disk=disks, count=st.integers(2, 5), retry=st.booleans())
-    def merge_planned(self, disk: str, count: int, retry: bool) -> Merge:
+    @rule(target=merges, disk=disks, count=st.integers(2, 5))
+    def merge_planned(self, disk: str, count: int) -> Merge:
+        self.value += 1  # attempt ids are unique, also of two tries at the same action
         action = self.fleet.action(disk, 0, count - 1)
-        return Merge(action, f"{action.action_id[:8]}-{len(self.expected)}-{self.value}-{retry}")
+        return Merge(action, f"{action.action_id[:8]}-{self.value}")
 
     @rule(merge=merges)
     def merge_step(self, merge: Merge) -> None:
