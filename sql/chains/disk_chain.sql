@@ -3,7 +3,7 @@
 -- key: position
 -- inputs: heads, layers, shadow_layers
 -- parameter disk_id VARCHAR: the head
--- Bytes are the guest's; stored_bytes and size_bytes are the object's. visible_bytes, zero_bytes and compressed_bytes are
+-- Bytes are the guest's; size_bytes is the object's. visible_bytes, zero_bytes and compressed_bytes are
 -- visible from at least one head (any, not only this one); shadowed_bytes from none; unknown_bytes were not analysed.
 -- shared_by: heads whose chain holds the layer, this one included. Position 0 is the base, or where a cycle closes.
 -- Method: walk up within the tree of the head's root, which the analysis knows, so the fleet's size does not matter.
@@ -39,6 +39,18 @@ up AS (
 
 chain AS MATERIALIZED (
     SELECT layer_no, max(len(path)) OVER () - len(path) AS position FROM up
+),
+
+hidden AS MATERIALIZED (  -- only the chain's rows, so that the join below does not read the rest
+    SELECT
+        shadow.layer_no,
+        shadow.visible_data_bytes AS visible_bytes,
+        shadow.visible_zero_bytes AS zero_bytes,
+        shadow.visible_compressed_bytes AS compressed_bytes,
+        shadow.shadowed_bytes,
+        shadow.heads AS shared_by
+    FROM shadow
+    JOIN chain USING (layer_no)
 )
 
 SELECT
@@ -48,20 +60,12 @@ SELECT
     layers.status,
     layers.reason,
     layers.size_bytes,
-    layers.stored_bytes,
-    layers.virtual_size,
-    layers.cluster_bits,
-    shadow.visible_data_bytes AS visible_bytes,
-    shadow.visible_zero_bytes AS zero_bytes,
-    shadow.visible_compressed_bytes AS compressed_bytes,
-    shadow.shadowed_bytes,
+    hidden.* EXCLUDE (layer_no),
     CASE
-        WHEN shadow.layer_no IS NULL THEN layers.data_bytes + layers.zero_bytes + layers.compressed_bytes
+        WHEN hidden.layer_no IS NULL THEN layers.data_bytes + layers.zero_bytes + layers.compressed_bytes
     END AS unknown_bytes,
-    shadow.heads AS shared_by,
-    layers.last_modified,
-    layers.first_seen
+    layers.last_modified
 FROM chain
 JOIN layers USING (layer_no)
-LEFT JOIN shadow USING (layer_no)
+LEFT JOIN hidden USING (layer_no)
 ORDER BY chain.position

@@ -130,6 +130,9 @@ import"./chunk-WOT6VMZA.js";var wt=globalThis.React;var{createElement:gn,Fragmen
 .cw-steps { margin: 6px 0 0; padding-left: 20px; list-style: disc; }
 
 @media (max-width: 700px) {
+  .cw-budgets li { grid-template-columns: minmax(0, 1fr) minmax(60px, 110px); }
+  .cw-budgets li > :last-child { grid-column: 1 / -1; }
+
   .cw-root { padding: 0 10px 24px; }
   .cw-asof { margin-left: 0; }
   .cw-tabs a { padding: 8px; }
@@ -148,4 +151,6 @@ import"./chunk-WOT6VMZA.js";var wt=globalThis.React;var{createElement:gn,Fragmen
 .cw-budgets meter { width: 100%; height: 12px; }
 .cw-sub { margin: 4px 0 8px; }
 .cw-pre { overflow: auto; max-height: 400px; background: var(--cw-bg); border: 1px solid var(--cw-line); border-radius: 6px; padding: 10px; font-size: 12.5px; }
+.cw-grid > .cw-state { margin: 0; align-self: start; }
+h3.cw-gap { margin-bottom: 6px; }
 `;var dn=3e4;function mn(){let{data:e,problem:n,loading:r,reload:a}=x("status");return L(()=>{let i=setInterval(()=>{document.visibilityState==="visible"&&a()},dn);return()=>clearInterval(i)},[]),o("div",{className:"cw-root",children:[t("style",{children:bt}),o("header",{className:"cw-header",children:[t("h1",{children:"Chainwright"}),t(un,{}),e?.snapshot?o("p",{className:"cw-muted cw-asof",children:["Inventory of ",t("time",{dateTime:e.snapshot.created_at,children:R(e.snapshot.created_at)})," (",Y(e.snapshot.created_at),")"," ",t("button",{type:"button",className:"cw-link",onClick:a,children:"Refresh"})]}):null]}),o("div",{className:"cw-main",children:[e?.warning?t(ae,{problem:e.warning}):null,n?t(y,{problem:n,retry:a}):null,!e&&r?t(k,{what:"the fleet's state"}):null,e?.problem?t(y,{problem:e.problem,retry:a}):null,e?.fleet&&e.snapshot?t(Re.Provider,{value:{...e,fleet:e.fleet,snapshot:e.snapshot,reload:a},children:t(Pe.Provider,{value:e.snapshot.id,children:t(pn,{})})}):null]})]})}function un(){return t("nav",{className:"cw-tabs","aria-label":"Chainwright pages",children:[["","Fleet"],["/disk","Disk"],["/findings","Findings"],["/history","Plan and history"]].map(([n,r])=>t(Fe,{to:`${re}${n}`,end:n==="",children:r},n))})}function pn(){return o(De,{children:[t(ee,{path:"",element:t(dt,{})}),t(ee,{path:"disk",element:t(nt,{})}),t(ee,{path:"findings",element:t(at,{})}),t(ee,{path:"history",element:t(ft,{})}),t(ee,{path:"*",element:t(N,{title:"There is no such page"})})]})}var Ae=class extends ze{state={error:null};static getDerivedStateFromError(n){return{error:n}}render(){return this.state.error?t(y,{problem:{code:"client",title:"The page failed",detail:String(this.state.error),since:null},retry:()=>this.setState({error:null})}):this.props.children}};globalThis.Chainwright=function(){return t(Ae,{children:t(mn,{})})};

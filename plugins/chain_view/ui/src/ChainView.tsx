@@ -25,7 +25,6 @@ interface Layer {
   unknown_bytes: number | null;
   shared_by: number;
   last_modified: string | null;
-  cluster_bits: number | null;
 }
 
 export function ChainView({ disk }: { disk: string }) {
