@@ -265,9 +265,11 @@ def _order(query: Query, columns: set[str], sort: str, descending: bool) -> str:
 
 
 def _where(columns: tuple[Column, ...], search: bool) -> str:
-    texts = [_identifier(column.name) for column in columns if column.type == "VARCHAR"]
-    if not (search and texts):
+    if not search:
         return ""
+    texts = [_identifier(column.name) for column in columns if column.type == "VARCHAR"]
+    if not texts:
+        return "WHERE $page_search IS NULL"  # no text to be found in
     return "WHERE " + " OR ".join(f"contains(lower({text}), lower($page_search))" for text in texts)
 
 

@@ -53,6 +53,7 @@ def test_incremental_and_fresh_agree(steps: list[Forest]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 @settings(max_examples=500, **COMMON)
 @given(evolutions())
 def test_incremental_and_fresh_agree_on_many(steps: list[Forest]) -> None:

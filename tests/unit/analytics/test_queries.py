@@ -133,6 +133,12 @@ def test_search_is_text_in_any_text_column(named: Path) -> None:
         assert page(connection, find("chain_length"), search="layer-07").total == 1
 
 
+def test_a_search_where_there_is_no_text_finds_nothing(named: Path) -> None:
+    with open_manifest(named) as connection:
+        assert page(connection, find("chain_length_histogram"), search="1").total == 0
+        assert page(connection, find("chain_length_histogram")).total == 1
+
+
 def test_a_page_behind_the_end_is_empty_and_knows_the_total(named: Path) -> None:
     with open_manifest(named) as connection:
         got = page(connection, find("chain_length"), offset=100)

@@ -72,6 +72,7 @@ def test_small_buckets_and_split_trees_change_nothing(case: tuple[Forest, list[i
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 @settings(max_examples=3000, **COMMON)
 @given(numbered(), st.integers(1, 3))
 def test_thousands_of_forests_agree_with_brute_force(case: tuple[Forest, list[int]], files: int) -> None:
