@@ -12,6 +12,7 @@ from pathlib import Path
 import tasks
 from tasks import clock
 from tasks.errors import ConfigError, Permanent, Transient
+from tasks.sockets import accepts
 from tasks.units import MIB
 
 _PLUGIN = Path(__file__).parent / "nbd" / "plugin.py"
@@ -68,7 +69,7 @@ def write_chain_file(folder: Path, disk_id: str, layers: Sequence[ChainLayer]) -
 
 
 @contextlib.contextmanager
-def running_exporter(settings: ExporterSettings, log_file: Path, wait_seconds: float = 10.0) -> Iterator[None]:
+def running_exporter(settings: ExporterSettings, log_file: Path, wait_seconds: float = 30.0) -> Iterator[None]:
     """An exporter for the time of the block; ends with it. Permanent if it does not come up."""
     settings.socket.unlink(missing_ok=True)
     with log_file.open("ab") as log:
@@ -94,7 +95,7 @@ def running_exporter(settings: ExporterSettings, log_file: Path, wait_seconds: f
 
 def _wait_for_socket(process: "subprocess.Popen[bytes]", socket: Path, log_file: Path, wait_seconds: float) -> None:
     deadline = clock.monotonic() + wait_seconds
-    while not socket.is_socket():
+    while not accepts(socket):
         if process.poll() is not None:
             tail = " ".join(log_file.read_text(encoding="utf-8", errors="replace").split())[-300:]
             raise Permanent(f"exporter: ended at once: {tail}")

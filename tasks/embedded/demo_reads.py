@@ -15,6 +15,7 @@ from tasks.cache.export import ChainLayer, ExporterSettings, running_exporter, w
 from tasks.errors import Permanent, Transient
 from tasks.retry import until_up
 from tasks.settings import Region
+from tasks.sockets import accepts
 from tasks.stages.remote_chain import RemoteLayer
 from tasks.units import MIB
 
@@ -108,7 +109,7 @@ def _wait_for(socket: Path, daemon: "subprocess.Popen[str]") -> None:
             if daemon.poll() is not None:
                 words = " ".join((daemon.stderr.read() if daemon.stderr else "")[-300:].split())
                 raise Permanent(f"qemu-storage-daemon ended with {daemon.returncode}: {words}")
-            if not socket.is_socket():
+            if not accepts(socket):
                 raise Transient("qemu-storage-daemon: the chain is not open after 60 s")
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from tasks.cache.blockdev import blockdev_nodes
 from tasks.cache.export import ChainLayer, ExporterSettings, running_exporter, write_chain_file
+from tasks.sockets import accepts
 from tests.support.cache_server import wait_until
 
 
@@ -51,7 +52,7 @@ def opened_chain(layers: Sequence[str], disk: str, exporter_socket: Path) -> Ite
     argv += ["--export", "type=nbd,id=e,node-name=cw-tip,name=tip"]
     daemon = subprocess.Popen(argv, stderr=subprocess.PIPE, text=True)
     try:
-        wait_until(lambda: socket.is_socket() or daemon.poll() is not None, 120)
+        wait_until(lambda: accepts(socket) or daemon.poll() is not None, 120)
         if daemon.poll() is not None:
             raise RuntimeError(daemon.stderr.read() if daemon.stderr else "")
         yield f"nbd+unix:///tip?socket={socket}"
