@@ -133,6 +133,19 @@ def test_a_dry_run_and_a_merge_from_the_page_make_the_chain_shorter(open_page: A
     expect(page.get_by_role("region", name="Actions on this disk").get_by_text("published")).to_be_visible()
 
 
+def test_warming_from_the_page(open_page: Any, live: LiveFleet) -> None:
+    page = open_page(f"/disk?disk={STARTED}")
+    settled(page)
+    page.get_by_role("region", name="Actions", exact=True).get_by_label("Region").select_option("us-east")
+    page.get_by_role("button", name="Warm the cache").click()
+    run_ends(page, "success")
+    runs = live.api.call("GET", "/dags/cache_warm/dagRuns?order_by=-run_after&limit=20")["dag_runs"]
+    ours = [run for run in runs if (run["conf"] or {}).get("disk") == STARTED]
+    assert [run["conf"]["region"] for run in ours] == ["us-east"]
+    tasks = live.api.task_instances("cache_warm", ours[0]["dag_run_id"])
+    assert [task["state"] for task in tasks if task["task_id"] == "act_us_east"] == ["success"]
+
+
 def test_task_instances_lead_to_the_disk_and_the_receipt(open_page: Any, live: LiveFleet) -> None:
     runs = live.api.call("GET", "/dags/disk_maintenance/dagRuns?order_by=-start_date&limit=10")["dag_runs"]
     acts = [
