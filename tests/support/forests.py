@@ -122,7 +122,7 @@ def forests(draw: st.DrawFn, max_layers: int = 12, troubles: bool = True) -> For
     for index in range(count):
         parent = draw(st.one_of(st.none(), st.integers(max(0, index - 3), index - 1))) if index else None
         size = draw(
-            st.sampled_from([base_size, base_size, base_size, base_size // 2 // SECTOR * SECTOR, base_size * 2])
+            st.sampled_from([base_size] * 4 + [base_size // 2 // SECTOR * SECTOR, base_size - SECTOR, base_size * 2])
         )
         cluster = draw(st.sampled_from([512, 2048, 4096, 65536, 65536, 65536, 1 << 18, 2 << 20]))
         cluster = min(cluster, 1 << 16) if size < cluster else cluster
