@@ -23,7 +23,7 @@ def register(app: typer.Typer) -> None:
         state_dir: StateOption = None,
         s3_port: Annotated[int | None, typer.Option(help="First of nine ports of the object store.")] = None,
         cache_port: Annotated[int | None, typer.Option(help="First of the caches' ports, one per region.")] = None,
-        airflow_port: Annotated[int | None, typer.Option(help="Airflow's UI and API.")] = None,
+        airflow_port: Annotated[int | None, typer.Option(help="Airflow's UI and API; tasks use the next port.")] = None,
         json: JsonOption = False,
     ) -> None:
         """Start the fleet, import real chains, let Airflow shorten them, and prove that no disk changed."""

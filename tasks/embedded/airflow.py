@@ -1,7 +1,11 @@
-"""Airflow of the embedded fleet: what `airflow standalone` runs, as four processes that can be ended one by one.
+"""Airflow of the embedded fleet: what `airflow standalone` runs, as processes that can be ended one by one.
 
 `airflow standalone` itself is not used: at SIGTERM it leaves its children behind. SQLite, LocalExecutor, loopback only.
 Logs are read from the shared folder, so no log servers listen (they would on all interfaces).
+
+The API for tasks has a process of its own. In one process with the API for people, the latter's access log commits in
+the event loop: it waits for SQLite's lock while the request of a task that holds it waits for the event loop, and both
+stand still until the lock's time-out (60 s), after which a person's click is answered by 500.
 """
 
 import importlib.metadata
@@ -13,7 +17,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from tasks.embedded.airflow_api import AirflowApi
+from tasks.embedded.airflow_api import AirflowApi, execution_api_answers
 from tasks.embedded.daemon import Daemon
 from tasks.embedded.ports import HOST
 from tasks.embedded.state import ENV_MARKER, PROJECT, StateDir, write_private
@@ -24,7 +28,8 @@ from tasks.settings import ENV_FLEET
 ADMIN, VIEWER = "admin", "viewer"
 NOTER = "chainwright"  # the account by which tasks note refusals on their task instances
 COMPONENTS: Mapping[str, tuple[str, ...]] = {
-    "api-server": ("api-server",),
+    "api-server": ("api-server", "--apps", "core"),
+    "execution-api": ("api-server", "--apps", "execution"),
     "scheduler": ("scheduler", "--skip-serve-logs"),
     "dag-processor": ("dag-processor",),
     "triggerer": ("triggerer", "--skip-serve-logs"),
@@ -47,7 +52,8 @@ def start(state: StateDir, port: int) -> None:
     environment = _environment(state, port)
     _migrate(state, environment)
     for name, daemon in daemons(state).items():
-        daemon.start([airflow_program(), *COMPONENTS[name]], env=environment, cwd=PROJECT)
+        own = {"AIRFLOW__API__PORT": str(ports(port)[name])} if name in ports(port) else {}
+        daemon.start([airflow_program(), *COMPONENTS[name]], env={**environment, **own}, cwd=PROJECT)
 
 
 def wait_until_up(state: StateDir, port: int, seconds: float = START_SECONDS) -> AirflowApi:
@@ -59,11 +65,23 @@ def wait_until_up(state: StateDir, port: int, seconds: float = START_SECONDS) ->
             for daemon in running.values():
                 if daemon.process() is None:
                     raise Permanent(f"{daemon.name} ended: {daemon.log_tail()} (see {daemon.log_file})")
-            unhealthy = api.unhealthy()
+            unhealthy = sick_components(state, port)
             if unhealthy:
                 raise Transient(f"Airflow is not up after {seconds:.0f} s: {', '.join(unhealthy)}; see {state.logs}")
-    api.warm_execution_api()
     return api
+
+
+def sick_components(state: StateDir, port: int) -> list[str]:
+    """Components that are not healthy. Transient while the API for people does not answer."""
+    sick = [
+        "api-server" if name == "metadatabase" else name.replace("_", "-") for name in api_of(state, port).unhealthy()
+    ]
+    return sick if execution_api_answers(_execution_url(port)) else [*sick, "execution-api"]
+
+
+def ports(port: int) -> dict[str, int]:
+    """Component to the port that it binds, given the port of the UI."""
+    return {"api-server": port, "execution-api": port + 1}
 
 
 def api_of(state: StateDir, port: int) -> AirflowApi:
@@ -104,18 +122,21 @@ def settings(state: StateDir, port: int) -> dict[str, str]:
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
         "AIRFLOW__CORE__PARALLELISM": "4",  # 32, the default, forks 32 idle workers
         "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",  # what changes data is in dry run by default
-        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://{HOST}:{port}/execution/",
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": _execution_url(port),
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{ADMIN}:admin,{VIEWER}:viewer,{NOTER}:user",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(state.passwords),
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{state.airflow_home / 'airflow.db'}?timeout=60",
         "AIRFLOW__API__HOST": HOST,
-        "AIRFLOW__API__PORT": str(port),
         "AIRFLOW__API__BASE_URL": f"http://{HOST}:{port}",
         "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",  # the first request builds the API: seconds of CPU
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "10",  # a new DAG file is seen after this, not after 5 minutes
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(state.airflow_home / "logs"),
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
     }
+
+
+def _execution_url(port: int) -> str:
+    return f"http://{HOST}:{ports(port)['execution-api']}/execution/"
 
 
 def _environment(state: StateDir, port: int) -> dict[str, str]:

@@ -41,10 +41,6 @@ class AirflowApi:
         health: dict[str, dict[str, str]] = self._send("GET", "/api/v2/monitor/health", None, {})
         return sorted(name for name, state in health.items() if state.get("status") != "healthy")
 
-    def warm_execution_api(self) -> None:
-        """The first request builds the API for tasks, seconds of CPU: better now than while a task's clock runs."""
-        self._send("GET", "/execution/health", None, {})
-
     def put_pool(self, name: str, slots: int, description: str) -> None:
         """Create the pool, unless it is there: an operator's own slots are kept."""
         with contextlib.suppress(PreconditionFailed):
@@ -114,6 +110,14 @@ class AirflowApi:
             problem = _PROBLEMS.get(answer.status, Permanent)
             raise problem(f"Airflow: {method} {path}: {answer.status} {_detail(answer.data)}")
         return json.loads(answer.data) if answer.data else None
+
+
+def execution_api_answers(url: str) -> bool:
+    """Is the API for tasks up? The first question builds it, seconds of CPU: better now than while a task waits."""
+    try:
+        return bool(urllib3.request("GET", f"{url}health", retries=False, timeout=90).status == 200)
+    except (urllib3.exceptions.HTTPError, OSError):
+        return False
 
 
 def _detail(data: bytes) -> str:

@@ -20,7 +20,7 @@ STORAGE_USD_PER_GB_MONTH = {"us-east": 0.023, "eu-west": 0.023, "ap-south": 0.02
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """`s3` is the first of nine (and 10008 above the first), `cache` the first of one per region."""
+    """`s3` is the first of nine (and 10008 above the first), `cache` the first of one per region, `airflow` of two."""
 
     s3: int = 18333
     cache: int = 18401

@@ -134,15 +134,15 @@ def _ports_to_bind(state: StateDir, fleet: Fleet, embedded: Embedded) -> dict[st
     for region in fleet.regions:
         if nginx.daemon(state, region.name).process() is None:
             wanted[f"cache of {region.name}"] = embedded.cache_ports[region.name]
-    if airflow.daemons(state)["api-server"].process() is None:
-        wanted["Airflow"] = embedded.airflow_port
+    for name, port in airflow.ports(embedded.airflow_port).items():
+        if airflow.daemons(state)[name].process() is None:
+            wanted[f"Airflow {name}"] = port
     return wanted
 
 
 def _sick_components(state: StateDir, embedded: Embedded) -> set[str]:
     try:
-        sick = airflow.api_of(state, embedded.airflow_port).unhealthy()
-        return {"api-server" if name == "metadatabase" else name.replace("_", "-") for name in sick}
+        return set(airflow.sick_components(state, embedded.airflow_port))
     except ChainwrightError:
         return set(airflow.COMPONENTS)
 

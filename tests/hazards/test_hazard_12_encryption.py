@@ -14,7 +14,9 @@ pytestmark = pytest.mark.qemu
 
 def test_convert_writes_plain_text_and_chainwright_refuses(tmp_path: Path) -> None:
     secret = ["--object", "secret,id=s,data=abc"]
-    options = "encrypt.format=aes,encrypt.key-secret=s"  # luks times its key derivation, and fails where it takes no time
+    options = (
+        "encrypt.format=aes,encrypt.key-secret=s"  # luks times its key derivation, and fails where it takes no time
+    )
     tool(["qemu-img", "create", "-q", *secret, "-f", "qcow2", "-o", options, "x.qcow2", "1M"], tmp_path)
     image = "driver=qcow2,file.driver=file,file.filename=x.qcow2,encrypt.key-secret=s"
     tool(["qemu-io", *secret, "--image-opts", "-c", "write -P 0x41 0 64k", image], tmp_path)

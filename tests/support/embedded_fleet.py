@@ -14,7 +14,7 @@ from tasks.embedded.ports import is_free
 from tasks.embedded.state import StateDir
 from tasks.settings import Fleet, load_fleet
 from tests.support.cli import Ran, chainwright
-from tests.support.ports import free_block, free_port
+from tests.support.ports import free_block
 
 UP_SECONDS = 280
 
@@ -51,7 +51,7 @@ class LiveFleet:
 
     def processes(self) -> list[psutil.Process]:
         """Everything whose command line or environment names the state directory, or that listens on its ports."""
-        ports = {self.s3_port + offset for offset in range(9)} | {self.airflow_port}
+        ports = {self.s3_port + offset for offset in range(9)} | {self.airflow_port, self.airflow_port + 1}
         ports |= {self.cache_port + offset for offset in range(3)}
         listeners = {one.pid for one in psutil.net_connections("tcp") if one.laddr and one.laddr.port in ports}
         return [one for one in psutil.process_iter() if one.pid in listeners or self._names_us(one)]
@@ -66,15 +66,15 @@ class LiveFleet:
 
 def new_fleet(folder: Path) -> LiveFleet:
     """Free ports, nothing started."""
-    return LiveFleet(StateDir(folder), free_block(), _free_triple(), free_port())
+    return LiveFleet(StateDir(folder), free_block(), _free_run(3), _free_run(2))
 
 
-def _free_triple() -> int:
+def _free_run(length: int) -> int:
     for _ in range(500):
         first = random.randrange(22_100, 32_000)
-        if all(is_free(first + offset) for offset in range(3)):
+        if all(is_free(first + offset) for offset in range(length)):
             return first
-    raise RuntimeError("no three free ports")
+    raise RuntimeError(f"no {length} free ports in a row")
 
 
 def task_log(live: LiveFleet, dag_id: str, run_id: str, task_id: str, map_index: int = -1, attempt: int = 1) -> str:

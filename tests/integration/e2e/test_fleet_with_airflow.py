@@ -97,7 +97,8 @@ def test_every_part_is_healthy(live: LiveFleet) -> None:
     assert ran.code == 0, ran.out
     assert {part["part"] for part in ran.json} == {
         *("object store", "cache us-east", "cache eu-west", "cache ap-south"),
-        *("airflow api-server", "airflow scheduler", "airflow dag-processor", "airflow triggerer"),
+        *("airflow api-server", "airflow execution-api", "airflow scheduler", "airflow dag-processor"),
+        "airflow triggerer",
     }
 
 

@@ -26,7 +26,9 @@ def test_a_taken_port_is_named_with_its_holder_and_nothing_starts(tmp_path: Path
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         state = StateDir(tmp_path / "state")
-        with pytest.raises(ConfigError, match=rf"Airflow: port {port} on 127.0.0.1 is held by pid \d+ \(.*\); choose"):
+        with pytest.raises(
+            ConfigError, match=rf"Airflow api-server: port {port} on 127.0.0.1 is held by pid \d+ \(.*\); choose"
+        ):
             up(state, Ports(free_block(), free_port(), port), lambda part: None)
     assert list(state.run.iterdir()) == []
     assert list(state.s3.iterdir()) == []
