@@ -14,7 +14,9 @@ from tasks.settings import Fleet, load_fleet
 
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
 
-out = Console(highlight=False, soft_wrap=True)
+_PIPE_WIDTH = 400  # columns where there is no terminal to fit: lines are for grep, not for folding
+
+out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
@@ -26,6 +28,11 @@ FleetOption = Annotated[
 def fleet_of(path: Path | None) -> Fleet:
     """The fleet that the option, the environment or the folder names."""
     return load_fleet(path)
+
+
+def program() -> str:
+    """How the caller reached this program, for texts that say what to type next."""
+    return sys.argv[0]
 
 
 def print_json(value: Any) -> None:

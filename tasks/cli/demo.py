@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from tasks.cli.common import EXIT_FAILED, JsonOption, err, out, print_json
+from tasks.cli.common import EXIT_FAILED, JsonOption, err, out, print_json, program
 from tasks.cli.up import StateOption
 from tasks.units import MIB, human_bytes, human_seconds
 
@@ -62,7 +62,7 @@ def _print(result: "DemoResult", login: "Login") -> None:
     out.print(f"Airflow: {login.url}  user {login.user}, password {login.password}")
     for url in result.run_urls:
         out.print(f"  run: {url}")
-    out.print("Next: chainwright status, chainwright plan, chainwright down. Run the demo again at any time.")
+    out.print(f"Next: {program()} status | plan | query | down. Run the demo again at any time.")
 
 
 def _heads(result: "DemoResult") -> Table:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich import box
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
 
 from tasks.chain.layer import LAYER_ID
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 SHOWN = 50  # rows of a table, without --limit
 SHORT_ID = 10  # digits of a layer id
-PIPE_WIDTH = 400  # columns where there is no terminal to fit
+_ANY_WIDTH = 10_000  # columns: more than any table asks for
 
 ManifestOption = Annotated[
     Path | None, typer.Option("--manifest", help="A manifest folder instead of the fleet's current snapshot.")
@@ -124,19 +125,39 @@ def _print(query: "Query", table: Any, limit: int | None, *, csv: bool, parquet:
 
 
 def print_table(result: "Result", total: int, title: str = "") -> None:
-    """Rows for a person: sizes in units, numbers to the right, layer ids cut short."""
+    """Rows for a person: sizes in units, numbers to the right, layer ids cut short; records where rows do not fit."""
+    names = [column.name for column in result.columns]
+    rows = [[escape(_cell(name, value)) for name, value in zip(names, row, strict=True)] for row in result.rows]
+    table = _table(result, rows, title)
+    if Measurement.get(out, out.options.update(width=_ANY_WIDTH), table).maximum <= out.width:
+        out.print(table)
+    else:
+        _print_records(names, rows, title)
+    if len(result.rows) < total:
+        err.print(f"{len(result.rows):,} of {total:,} rows: --limit shows more, --csv and --json show all")
+
+
+def _table(result: "Result", rows: list[list[str]], title: str) -> Table:
     table = Table(
         title=escape(title) if title else None, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
     )
     for column in result.columns:
         right = column.type in ("BIGINT", "DOUBLE")
         table.add_column(escape(column.name.replace("_", " ")), justify="right" if right else "left", overflow="fold")
-    for row in result.rows:
-        cells = zip(result.columns, row, strict=True)
-        table.add_row(*(escape(_cell(column.name, value)) for column, value in cells))
-    out.print(table, width=None if out.is_terminal else PIPE_WIDTH)
-    if len(result.rows) < total:
-        err.print(f"{len(result.rows):,} of {total:,} rows: --limit shows more, --csv and --json show all")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _print_records(names: list[str], rows: list[list[str]], title: str) -> None:
+    """One line a value, as psql's expanded display: a table folded into a narrow terminal cannot be read."""
+    if title:
+        out.print(f"[italic]{escape(title)}[/italic]")
+    width = max(map(len, names))
+    for number, row in enumerate(rows, 1):
+        out.print(f"[bold]row {number}[/bold]")
+        for name, cell in zip(names, row, strict=True):
+            out.print(f"  {name.replace('_', ' '):{width}}  {cell}")
 
 
 def _cell(name: str, value: Any) -> str:

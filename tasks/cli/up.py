@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from tasks.cli.common import JsonOption, err, out, print_json
+from tasks.cli.common import JsonOption, err, out, print_json, program
 
 StateOption = Annotated[Path | None, typer.Option("--state-dir", help="Where the fleet lives; default: .chainwright.")]
 
@@ -35,4 +35,4 @@ def register(app: typer.Typer) -> None:
             print_json(login)
         else:
             out.print(f"The fleet is up. Airflow: {login.url}  user {login.user}, password {login.password}")
-            out.print(f"State: {state.root}  (chainwright status, chainwright down)")
+            out.print(f"State: {state.root}  ({program()} status, {program()} down)")

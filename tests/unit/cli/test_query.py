@@ -2,6 +2,8 @@
 
 import csv
 import io
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -36,6 +38,19 @@ def test_a_table_for_people(small: Path) -> None:
     assert "7.0 MiB" in ran.out
     assert "disk-b" not in ran.out
     assert "1 of 2 rows" not in ran.err  # the limit was asked for
+
+
+def test_a_pipe_gets_whole_lines(small: Path) -> None:
+    lines = chainwright("query", "chain_length", "--manifest", small).out.splitlines()
+    assert any("disk id" in line and "root layer id" in line for line in lines)
+    assert any("disk-a" in line and "7.0 MiB" in line for line in lines)
+
+
+def test_a_narrow_terminal_gets_records(small: Path) -> None:
+    program = Path(sys.executable).with_name("chainwright")
+    script = f"stty cols 80; {program} query chain_length --manifest {small} --limit 1"
+    done = subprocess.run(["script", "-qec", script, "/dev/null"], capture_output=True, text=True, check=True)
+    assert [line.split() for line in done.stdout.splitlines() if "disk id" in line] == [["disk", "id", "disk-a"]]
 
 
 def test_json_csv_and_parquet_hold_the_same_rows(small: Path, tmp_path: Path) -> None:
