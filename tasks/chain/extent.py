@@ -57,7 +57,7 @@ class Extents:
 
     def stored_bytes(self) -> int:
         """Host bytes of data and compressed clusters."""
-        return int(self.host_length[np.isin(self.kind, (ExtentKind.DATA, ExtentKind.COMPRESSED))].sum())
+        return int(self.host_length[(self.kind == ExtentKind.DATA) | (self.kind == ExtentKind.COMPRESSED)].sum())
 
     def rows(self) -> Iterator[tuple[int, int, int, int, int]]:
         """One tuple per extent, in the order of COLUMNS."""
@@ -109,6 +109,8 @@ def _joinable(extents: Extents) -> npt.NDArray[np.bool_]:
 
 def clip(extents: Extents, start: int, end: int) -> Extents:
     """The part inside `[start, end)`. Compressed extents that are cut keep their host range: it is needed whole."""
+    if len(extents) and start <= int(extents.start[0]) and int(extents.start[-1] + extents.length[-1]) <= end:
+        return extents
     return select(extents, ranges_of(np.array([start], np.int64), np.array([end], np.int64)))
 
 

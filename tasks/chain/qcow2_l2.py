@@ -52,14 +52,13 @@ class L2Decoder:
         Raises Refused.
         """
         header = self._header
-        words = np.ascontiguousarray(tables).view(">u8").astype(np.uint64).reshape(-1)
-        if header.extended_l2:
-            words, bitmap = words[0::2], words[1::2]
-        else:
-            bitmap = None
-        if not words.any() and (bitmap is None or not bitmap.any()):
-            return _runs(np.empty(0, np.int64), np.empty(0, np.int8), np.empty(0, np.int64), 1)
-        start = (guest[:, None] + (np.arange(header.l2_entries, dtype=np.int64) << header.cluster_bits)).reshape(-1)
+        entries = np.ascontiguousarray(tables).view(">u8").reshape(-1, 2 if header.extended_l2 else 1)
+        # Most tables are nearly empty: only what is not zero is decoded.
+        used = np.flatnonzero(entries.view(np.uint64).any(axis=1))
+        words = entries[used, 0].astype(np.uint64)
+        bitmap = entries[used, 1].astype(np.uint64) if header.extended_l2 else None
+        table, place = np.divmod(used, header.l2_entries)
+        start = guest[table] + (place << header.cluster_bits)
         compressed = (words & np.uint64(L2_COMPRESSED)) != 0
         host = self._plain_offsets(words, compressed, bitmap)
         packed = self._compressed(words, compressed)

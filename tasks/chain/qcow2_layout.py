@@ -142,7 +142,7 @@ def feature_names(incompatible: int, compatible: int, autoclear: int) -> list[st
     return names
 
 
-def parse_header(block: bytes) -> Header:
+def parse_header(block: bytes | memoryview) -> Header:
     """Parse the first bytes of an object (at least 112, or all it has). Checks shape only, not policy.
 
     Raises Refused: bad_magic, bad_version, truncated_header, bad_header_length, cluster_bits.
@@ -180,7 +180,7 @@ def _check_cluster_bits(bits: int) -> None:
         raise Refused(why.CLUSTER_BITS, f"cluster_bits {bits}, allowed {MIN_CLUSTER_BITS} to {MAX_CLUSTER_BITS}")
 
 
-def _parse_v3(block: bytes, cluster_size: int) -> dict[str, int]:
+def _parse_v3(block: bytes | memoryview, cluster_size: int) -> dict[str, int]:
     incompatible, compatible, autoclear, refcount_order, length = _V3.unpack_from(block, V2_HEADER_BYTES)
     if length < V3_HEADER_BYTES or length % 8 or length > min(cluster_size, len(block)):
         raise Refused(why.BAD_HEADER_LENGTH, f"header_length {length}")
@@ -199,7 +199,7 @@ def extensions_end(header: Header) -> int:
     return header.backing_offset or header.cluster_size
 
 
-def parse_extensions(block: bytes, header: Header) -> Extensions:
+def parse_extensions(block: bytes | memoryview, header: Header) -> Extensions:
     """Walk the header extensions in the first cluster.
 
     `block` holds at least the first cluster, or the whole object. Raises Refused: backing_overrun,
@@ -212,13 +212,13 @@ def parse_extensions(block: bytes, header: Header) -> Extensions:
     offset = header.header_length
     # A short object reads as zeros beyond its end, and zeros are the end mark.
     while offset < min(end, len(block)):
-        magic, length = _EXTENSION.unpack(block[offset : offset + 8].ljust(8, b"\0"))
+        magic, length = _EXTENSION.unpack(bytes(block[offset : offset + 8]).ljust(8, b"\0"))
         offset += 8
         if offset > end or length > end - offset:
             raise Refused(why.EXTENSION_OVERRUN, f"extension {magic:#010x} of {length} bytes at {offset - 8}")
         if magic == EXT_END:
             break
-        found = _with_extension(found, magic, block[offset : offset + length].ljust(length, b"\0"), header)
+        found = _with_extension(found, magic, bytes(block[offset : offset + length]).ljust(length, b"\0"), header)
         offset += -(-length // 8) * 8
     return found
 

@@ -19,7 +19,9 @@ class NameRules:
     own_name: str | None = None  # the object's own file name: a layer that backs itself is refused
 
 
-def backing_of(block: bytes, header: Header, backing_format: bytes | None, rules: NameRules) -> tuple[str, str] | None:
+def backing_of(
+    block: bytes | memoryview, header: Header, backing_format: bytes | None, rules: NameRules
+) -> tuple[str, str] | None:
     """Name and format of the backing file as the header has them, or None for a base.
 
     `block` holds at least the first cluster, or the whole object. Raises Refused (`backing_*`).
@@ -31,13 +33,13 @@ def backing_of(block: bytes, header: Header, backing_format: bytes | None, rules
     return name, _check_format(name, backing_format, rules)
 
 
-def _raw_name(block: bytes, header: Header) -> bytes:
+def _raw_name(block: bytes | memoryview, header: Header) -> bytes:
     start, length = extensions_end(header), header.backing_length
     if length > MAX_NAME:
         raise Refused(why.BACKING_TOO_LONG, f"backing name of {length} bytes, at most {MAX_NAME}")
     if start < header.header_length or start + length > min(header.cluster_size, len(block)):
         raise Refused(why.BACKING_OVERRUN, f"backing name at [{start}, {start + length}), outside the header cluster")
-    return block[start : start + length]
+    return bytes(block[start : start + length])
 
 
 def _decode(raw: bytes) -> str:

@@ -24,6 +24,9 @@ MAX_REQUEST_BYTES = 8 * MIB
 GROUP_BYTES = 8 * MIB
 
 
+Block = bytes | memoryview  # what a fetch gives; memoryview: of plain bytes
+
+
 @dataclass(frozen=True, slots=True)
 class ByteRange:
     """`[start, start + length)` of the object."""
@@ -73,7 +76,7 @@ def coalesce_tables(offsets: I64, size: int) -> list[ByteRange]:
 class Blocks:
     """Bytes that were fed, by their place in the object."""
 
-    def __init__(self, ranges: Sequence[ByteRange], data: Sequence[bytes]) -> None:
+    def __init__(self, ranges: Sequence[ByteRange], data: Sequence[Block]) -> None:
         if len(ranges) != len(data):
             raise ValueError(f"{len(ranges)} ranges were asked for, {len(data)} came")
         pairs = sorted(zip(ranges, data, strict=True), key=lambda pair: pair[0].start)
@@ -83,9 +86,15 @@ class Blocks:
         self._starts = np.array([wanted.start for wanted, _ in pairs], dtype=np.int64)
         self._blocks = [block for _, block in pairs]
 
+    @property
+    def first(self) -> Block:
+        """The lowest block as it came."""
+        return self._blocks[0] if self._blocks else b""
+
     def read(self, start: int, length: int) -> bytes | None:
-        """The bytes, joined from adjacent blocks; None if they are not all here."""
-        parts, at, end = [], start, start + length
+        """A copy of the bytes, joined from adjacent blocks; None if they are not all here."""
+        parts: list[Block] = []
+        at, end = start, start + length
         index = int(np.searchsorted(self._starts, start, side="right")) - 1
         while at < end and 0 <= index < len(self._blocks):
             offset = at - int(self._starts[index])

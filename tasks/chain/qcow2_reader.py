@@ -36,7 +36,15 @@ from tasks.chain.qcow2_layout import (
     parse_header,
 )
 from tasks.chain.qcow2_names import NameRules, backing_of
-from tasks.chain.qcow2_ranges import FIRST_READ_BYTES, GROUP_BYTES, Blocks, ByteRange, coalesce_tables, join_places
+from tasks.chain.qcow2_ranges import (
+    FIRST_READ_BYTES,
+    GROUP_BYTES,
+    Block,
+    Blocks,
+    ByteRange,
+    coalesce_tables,
+    join_places,
+)
 from tasks.chain.qcow2_usage import HostUsage
 from tasks.errors import Refused
 from tasks.units import MIB
@@ -87,7 +95,7 @@ class Qcow2Reader:
         """What is known so far; final once `wants` is empty."""
         return self._facts
 
-    def feed(self, data: Sequence[bytes]) -> list[Extents]:
+    def feed(self, data: Sequence[Block]) -> list[Extents]:
         """Give the bytes of all of `wants`, in its order; the extents that became certain.
 
         A block that is too short refuses the layer (`short_read`). ValueError if the number of blocks is wrong.
@@ -125,12 +133,12 @@ class Qcow2Reader:
         del tables, block
         yield from self._read_l2(header, l1, L2Decoder(header, self._object_bytes, usage))
 
-    def _read_first(self, length: int) -> Generator[_Wants, Blocks, bytes]:
+    def _read_first(self, length: int) -> Generator[_Wants, Blocks, Block]:
         length = min(length, self._object_bytes)
         self._first = yield (ByteRange(0, length),)
-        return self._first.read(0, length) or b""
+        return self._first.first
 
-    def _check(self, block: bytes, header: Header) -> Extensions:
+    def _check(self, block: Block, header: Header) -> Extensions:
         # An unknown incompatible bit is named by the feature table, but may change what the extensions mean.
         try:
             extensions = parse_extensions(block, header)

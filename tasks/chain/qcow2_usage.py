@@ -24,16 +24,26 @@ class HostUsage:
 
     def own(self, clusters: I64, what: str) -> None:
         """Take the clusters (indices) for one owner each. Refused (overlap) if one is taken already."""
-        if not len(clusters):
+        if len(clusters) < 2:
+            for cluster in clusters.tolist():  # tables of small layers; a tenth of what arrays cost
+                self._own_one(cluster, what)
             return
         index = clusters if _rising(clusters) else np.sort(clusters)
         twice = index[1:][index[1:] == index[:-1]]
         at, bits = _as_bits(index)
         if self._packed is not None and (self._packed[at] & bits).any():
-            raise Refused(why.OVERLAP, f"{what} in a host cluster of compressed data")
+            raise _in_compressed(what)
         if len(twice) or (self._owned[at] & bits).any():
-            raise Refused(why.OVERLAP, f"{what} in a host cluster that is in use already")
+            raise _in_use(what)
         self._owned[at] |= bits
+
+    def _own_one(self, cluster: int, what: str) -> None:
+        at, bit = cluster >> 3, 1 << (cluster & 7)
+        if self._packed is not None and self._packed[at] & bit:
+            raise _in_compressed(what)
+        if self._owned[at] & bit:
+            raise _in_use(what)
+        self._owned[at] |= bit
 
     def own_range(self, start: int, length: int, cluster_bits: int, what: str) -> None:
         """The same for the clusters that a byte range touches."""
@@ -47,10 +57,18 @@ class HostUsage:
         touched = np.unique(np.concatenate([(first + k)[first + k <= last] for k in range(3)]))
         at, bits = _as_bits(touched)
         if (self._owned[at] & bits).any():
-            raise Refused(why.OVERLAP, "compressed data in a host cluster that is in use already")
+            raise _in_use("compressed data")
         if self._packed is None:
             self._packed = np.zeros(self._bytes, np.uint8)
         self._packed[at] |= bits
+
+
+def _in_use(what: str) -> Refused:
+    return Refused(why.OVERLAP, f"{what} in a host cluster that is in use already")
+
+
+def _in_compressed(what: str) -> Refused:
+    return Refused(why.OVERLAP, f"{what} in a host cluster of compressed data")
 
 
 def _rising(index: I64) -> bool:

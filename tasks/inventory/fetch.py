@@ -11,6 +11,7 @@ from obstore.exceptions import BaseError, NotFoundError, PermissionDeniedError, 
 from obstore.store import S3Store
 
 from tasks import retry
+from tasks.chain.qcow2_ranges import Block
 from tasks.errors import ConfigError, NotFound, Permanent, PreconditionFailed, Transient
 from tasks.settings import Region
 from tasks.store.base import ObjectStore
@@ -19,7 +20,7 @@ from tasks.store.base import ObjectStore
 class RangeSource(Protocol):
     """Thread-safe ranged reads of one bucket."""
 
-    def read(self, key: str, start: int, length: int, etag: str) -> bytes:
+    def read(self, key: str, start: int, length: int, etag: str) -> Block:
         """Bytes `[start, start+length)` (cut at the object's end) of exactly the version `etag`.
 
         Retries what is worth it. NotFound, PreconditionFailed, Transient, Permanent.
@@ -32,7 +33,7 @@ class StoreSource:
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
 
-    def read(self, key: str, start: int, length: int, etag: str) -> bytes:
+    def read(self, key: str, start: int, length: int, etag: str) -> Block:
         """One get_range, retried."""
         for attempt in retry.store_call():
             with attempt:
@@ -47,20 +48,20 @@ class ObstoreSource:
         self._where = f"{region.endpoint or 'AWS S3'} {region.bucket}"
         self._store = _open(region)
 
-    def read(self, key: str, start: int, length: int, etag: str) -> bytes:
+    def read(self, key: str, start: int, length: int, etag: str) -> Block:
         """One GET with Range and If-Match, retried."""
         for attempt in retry.store_call():
             with attempt:
                 return self._read(key, start, length, etag)
         raise AssertionError
 
-    def _read(self, key: str, start: int, length: int, etag: str) -> bytes:
+    def _read(self, key: str, start: int, length: int, etag: str) -> Block:
         if length <= 0:
             return b""
         where = f"{self._where}/{key}"
         try:
             answer = obstore.get(self._store, key, options={"range": (start, start + length), "if_match": etag})
-            body = bytes(answer.bytes())
+            body = memoryview(answer.bytes())  # not copied: most of a small layer is in it
         except (NotFoundError, FileNotFoundError):  # the library uses Python's own
             raise NotFound(f"{where}: no such object") from None
         except PreconditionError:

@@ -13,7 +13,7 @@ from tasks.chain.extent import Extents
 from tasks.chain.layer import LayerFacts, layer_id_of
 from tasks.chain.qcow2_layout import Limits
 from tasks.chain.qcow2_names import NameRules
-from tasks.chain.qcow2_ranges import ByteRange
+from tasks.chain.qcow2_ranges import Block, ByteRange
 from tasks.chain.qcow2_reader import Qcow2Reader
 from tasks.errors import NotFound, Permanent, PreconditionFailed, Refused, Transient
 from tasks.inventory.fetch import RangeSource
@@ -125,13 +125,13 @@ class Fetcher:
         heavy = sum(part.length for part in wanted) > HEAVY_BYTES
         return self._heavy if heavy else nullcontext()
 
-    def __call__(self, item: ObjectInfo, wanted: Sequence[ByteRange]) -> list[bytes]:
+    def __call__(self, item: ObjectInfo, wanted: Sequence[ByteRange]) -> list[Block]:
         """The bytes of each range. Raises the first range's error."""
         if len(wanted) == 1:
             return [self._read(item, wanted[0])]
         return list(self._pool.map(lambda part: self._read(item, part), wanted))
 
-    def _read(self, item: ObjectInfo, part: ByteRange) -> bytes:
+    def _read(self, item: ObjectInfo, part: ByteRange) -> Block:
         return self._source.read(item.key, part.start, part.length, item.etag)
 
 
@@ -142,7 +142,7 @@ class CountingSource:
         self._source = source
         self.effort = Effort()
 
-    def read(self, key: str, start: int, length: int, etag: str) -> bytes:
+    def read(self, key: str, start: int, length: int, etag: str) -> Block:
         """Passes on, counts requests and bytes."""
         body = self._source.read(key, start, length, etag)
         self.effort.requests += 1

@@ -10,13 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
-from tasks.chain.extent import Extents
+from tasks.chain.extent import Extents, concat
 from tasks.inventory.parquet import RowGroups, conform, write_table
 from tasks.inventory.rows import OK, extent_table
 from tasks.inventory.schema import EXTENTS, LAYERS
 
+# Small layers become one Arrow table together: a table of each would cost as much as its decoding.
+GATHERED_LAYERS = 1 << 10
 # A layer with more extents than this gets a file of its own, written while it is read: 10 MiB in memory per thread.
 SPOOL_ROWS = 1 << 18
 GONE = pa.schema([("key", pa.string())])
@@ -73,6 +76,8 @@ class PartWriter:
         self._rows: list[dict[str, Any]] = []
         self._large: list[tuple[dict[str, Any], Path]] = []
         self._extents = RowGroups(folder / "part.extents.parquet", EXTENTS)
+        self._gathered: list[tuple[int, Extents]] = []
+        self._gathered_rows = 0
         self._spools = 0
 
     def spool(self) -> Spool:
@@ -92,11 +97,25 @@ class PartWriter:
                 self._large.append((row, file))
                 return
             if wanted:
-                self._extents.add(extent_table(len(self._rows), batch) for batch in spool.held)
+                self._gather(len(self._rows), concat(spool.held))
             self._rows.append(row)
+
+    def _gather(self, number: int, extents: Extents) -> None:
+        self._gathered.append((number, extents))
+        self._gathered_rows += len(extents)
+        if self._gathered_rows > SPOOL_ROWS or len(self._gathered) >= GATHERED_LAYERS:
+            self._write_gathered()
+
+    def _write_gathered(self) -> None:
+        numbers = np.array([number for number, _ in self._gathered], np.int64)
+        extents = concat([held for _, held in self._gathered])
+        rows = np.repeat(numbers, [len(held) for _, held in self._gathered])
+        self._extents.add([extent_table(rows, extents)])
+        self._gathered, self._gathered_rows = [], 0
 
     def close(self, gone: list[str]) -> PartFiles:
         """Write the rest. Large layers get the numbers after all others, so that every file is sorted."""
+        self._write_gathered()
         self._extents.close()
         first = len(self._rows)
         rows = self._rows + [row for row, _ in self._large]

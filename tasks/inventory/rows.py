@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from tasks.chain.extent import Extents
+from tasks.chain.extent import I64, Extents
 from tasks.chain.layer import ExtentKind, LayerFacts
 from tasks.inventory.schema import EXTENTS
 from tasks.store.base import ObjectInfo
@@ -88,10 +88,10 @@ def _fitting(value: int, largest: int) -> int | None:
     return value if value <= largest else None
 
 
-def extent_table(layer_no: int, extents: Extents) -> pa.Table:
-    """Rows of one layer."""
+def extent_table(layer_no: int | I64, extents: Extents) -> pa.Table:
+    """Rows of one layer, or of several with the number of each row's layer."""
     columns = [
-        pa.array(np.full(len(extents), layer_no, np.int32)),
+        pa.array(np.broadcast_to(layer_no, len(extents)).astype(np.int32)),
         *(pa.array(np.ascontiguousarray(getattr(extents, name))) for name in EXTENTS.names[1:]),
     ]
     return pa.table(columns, schema=EXTENTS)
