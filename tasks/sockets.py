@@ -1,6 +1,9 @@
 """Unix sockets of programs that were just started."""
 
+import contextlib
+import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -13,3 +16,13 @@ def accepts(path: Path | str) -> bool:
         except OSError:
             return False
     return True
+
+
+@contextlib.contextmanager
+def short_path(path: Path) -> Iterator[str]:
+    """The socket under a name that fits into the kernel's 108 bytes, however deep its folder is."""
+    descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{descriptor}/{path.name}"
+    finally:
+        os.close(descriptor)

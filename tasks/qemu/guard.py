@@ -20,6 +20,7 @@ from tasks.errors import Permanent, Transient
 from tasks.qemu.accepted import AcceptedImage
 from tasks.qemu.process import DEFAULT_LIMITS, Limits, Sandbox, kill_group, spawn
 from tasks.retry import until_up
+from tasks.sockets import accepts, short_path
 
 PLUGIN = Path(__file__).with_name("guard_plugin.py")
 SOCKET_NAME = "guard.sock"
@@ -88,8 +89,9 @@ def _check_up(child: "subprocess.Popen[bytes]", folder: Path) -> None:
     if child.poll() is not None:
         stderr = child.stderr.read().decode("utf-8", "replace") if child.stderr else ""
         raise Permanent(f"guard: nbdkit ended with {child.returncode}: {' '.join(stderr.split())[-500:]}")
-    if not (folder / SOCKET_NAME).exists():
-        raise Transient("guard: not up yet")
+    with short_path(folder / SOCKET_NAME) as address:
+        if not accepts(address):
+            raise Transient("guard: not up yet")
 
 
 def _end(child: "subprocess.Popen[bytes]") -> None:

@@ -1,11 +1,9 @@
 """qemu-storage-daemon on a private QMP socket: a full tree of block nodes, so that no name in a header is followed."""
 
 import asyncio
-import contextlib
 import json
-import os
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ from tasks.qemu.blockjob import JobProgress, run_job
 from tasks.qemu.process import DEFAULT_LIMITS, Limits, Sandbox, kill_group, spawn
 from tasks.qemu.qmp import execute, session
 from tasks.retry import until_up
+from tasks.sockets import accepts, short_path
 
 _SOCKET_NAME = "qmp.sock"
 _START_SECONDS = 20.0
@@ -43,7 +42,7 @@ def run_block_job(
     (folder / _SOCKET_NAME).unlink(missing_ok=True)
     with spawn(argv, sandbox=Sandbox(write=(folder,)), limits=limits, cwd=folder) as child:
         until_up(_START_SECONDS)(_check_up, child, folder)
-        with _short_path(folder / _SOCKET_NAME) as address:
+        with short_path(folder / _SOCKET_NAME) as address:
             asyncio.run(_drive(address, command, limits, on_progress, arguments))
         _expect_end(child, command)
 
@@ -58,21 +57,12 @@ async def _drive(
         await execute(client, "quit")
 
 
-@contextlib.contextmanager
-def _short_path(path: Path) -> Iterator[str]:
-    """The socket under a name that fits into the kernel's 108 bytes."""
-    descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield f"/proc/self/fd/{descriptor}/{path.name}"
-    finally:
-        os.close(descriptor)
-
-
 def _check_up(child: "subprocess.Popen[bytes]", folder: Path) -> None:
     if child.poll() is not None:
         raise Permanent(f"qemu-storage-daemon ended with {child.returncode}: {_words(child)}")
-    if not (folder / _SOCKET_NAME).exists():
-        raise Transient("qemu-storage-daemon is not up yet")
+    with short_path(folder / _SOCKET_NAME) as address:
+        if not accepts(address):
+            raise Transient("qemu-storage-daemon is not up yet")
 
 
 def _expect_end(child: "subprocess.Popen[bytes]", command: str) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.qemu.qmp import execute, session
+from tasks.sockets import accepts
 
 
 @dataclass(slots=True)
@@ -75,7 +76,7 @@ def live_vm(nodes: Sequence[dict[str, Any]], monitors: int = 1) -> Iterator[Live
     process = subprocess.Popen(argv, stderr=subprocess.PIPE)
     try:
         deadline = time.monotonic() + 30
-        while not socket.exists():
+        while not accepts(socket):
             assert process.poll() is None, process.stderr.read() if process.stderr else ""
             assert time.monotonic() < deadline
             time.sleep(0.02)

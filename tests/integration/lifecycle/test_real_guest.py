@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tasks.settings import Fleet
+from tasks.sockets import accepts
 from tasks.stages import heads, lifecycle, live
 from tasks.stages.export import export_disk
 from tasks.stages.remote_chain import walk
@@ -74,7 +75,7 @@ def guest(folder: Path, nodes: list[dict[str, Any]], append: str = "") -> Iterat
     argv += ["-device", "virtio-blk-pci,drive=cw-overlay"]
     process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
     try:
-        while not (socket.exists() and console.exists()):
+        while not (accepts(socket) and console.exists()):
             assert process.poll() is None, process.stderr.read() if process.stderr else ""
             time.sleep(0.05)
         yield Guest(process, socket, console)
