@@ -131,18 +131,24 @@ class Journal:
 
     def _load(self) -> tuple[Receipt | None, str | None]:
         try:
-            body, info = self._control.get(self._key)
+            return load_receipt(self._control, self._action.action_id)
         except NotFound:
             return None, None
-        try:
-            return receipt_from_json(json.loads(body)), info.etag
-        except (ValueError, KeyError, TypeError) as error:
-            raise Permanent(f"{self._control.bucket}/{self._key}: malformed receipt: {error}") from None
 
     def _require(self, receipt: Receipt | None) -> Receipt:
         if receipt is None:
             raise Permanent(f"{self._control.bucket}/{self._key}: the journal vanished")
         return receipt
+
+
+def load_receipt(control: ObjectStore, action_id: str) -> tuple[Receipt, str]:
+    """The record of an action and its ETag. NotFound; Permanent if it cannot be read: it might say anything."""
+    key = keys.action(action_id)
+    body, info = control.get(key)
+    try:
+        return receipt_from_json(json.loads(body)), info.etag
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise Permanent(f"{control.bucket}/{key}: malformed receipt: {error}") from None
 
 
 def ready_facts(

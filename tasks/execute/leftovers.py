@@ -5,11 +5,9 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from tasks.chain.head import Head
-from tasks.chain.layer import layer_id_of
 from tasks.errors import ChainwrightError
 from tasks.execute.job import Job
 from tasks.execute.receipt import Receipt
-from tasks.store.heads import HeadStore
 
 log = logging.getLogger(__name__)
 
@@ -32,17 +30,8 @@ def clean(job: Job, receipt: Receipt | None, before: Head, now: Head) -> None:
         _remove(job, attempt.creates)
 
 
-def discard(job: Job, heads: HeadStore) -> None:
-    """Remove what this attempt created and did not publish. Nothing, if the head cannot be read or names it."""
-    try:
-        head = heads.read(job.action.disk_id).head
-    except ChainwrightError as error:
-        log.warning("disk %s: nothing is removed, the head cannot be read: %s", job.action.disk_id, error)
-        return
-    mine = {layer_id_of(key.rpartition("/")[2]) for _, key in job.creates()}
-    if head.tip in mine:
-        log.warning("disk %s: nothing is removed, the head names it", job.action.disk_id)
-        return
+def discard(job: Job) -> None:
+    """Remove what this attempt created, once it is certain that it cannot be published (`HeadStore.withdraw`)."""
     _remove(job, job.creates())
 
 

@@ -1,13 +1,12 @@
 """What unfinished work holds: the layers that a running action reads or may have written, and uploads under way."""
 
-import json
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from tasks.chain.head import Head
 from tasks.chain.layer import layer_id_of
-from tasks.errors import NotFound, Permanent
-from tasks.execute.receipt import Receipt, receipt_from_json
+from tasks.errors import NotFound
+from tasks.execute.journal import load_receipt
+from tasks.execute.receipt import Receipt
 from tasks.store import keys
 from tasks.store.base import ObjectStore
 
@@ -27,7 +26,7 @@ def pinned_layers(
     for info in control.list(keys.ACTIONS):
         name = info.key.removeprefix(keys.ACTIONS).removesuffix(".json")
         if name in leased or (now - info.last_modified).total_seconds() < horizon_seconds:
-            held = _held_by(control, info.key, even_done=name in leased)
+            held = _held_by(control, name, even_done=name in leased)
             pins.update(dict.fromkeys(held, f"action:{name}"))
     for store in stores.values():
         for upload in store.list_multipart(keys.LAYERS):
@@ -37,14 +36,11 @@ def pinned_layers(
     return pins
 
 
-def _held_by(control: ObjectStore, key: str, *, even_done: bool) -> set[str]:
+def _held_by(control: ObjectStore, action_id: str, *, even_done: bool) -> set[str]:
     try:
-        raw: dict[str, Any] = json.loads(control.get(key)[0])
-        receipt = receipt_from_json(raw)
+        receipt, _ = load_receipt(control, action_id)
     except NotFound:
         return set()
-    except (ValueError, KeyError, TypeError) as error:
-        raise Permanent(f"{control.bucket}/{key}: malformed receipt: {error}") from None
     return _layers_of(receipt) if even_done or receipt.state == "intent" else set()
 
 

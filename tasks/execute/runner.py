@@ -26,7 +26,6 @@ head and child first.
 
 import logging
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -223,14 +222,28 @@ def _who(head: Head, error: PreconditionFailed) -> str:
 
 
 def _give_up(attempt: Attempt, outcome: Outcome, reason: str) -> Receipt:
-    """Throw the result away, give the lease back, say so. Never deletes what the head names."""
+    """Give the lease back, throw the result away, say so. Deletes nothing that could be, or ever was, published."""
     job = attempt.job
-    leftovers.discard(job, attempt.heads)
-    if attempt.held is not None:
-        with suppress(ChainwrightError):
-            attempt.heads.release(attempt.held)
+    if _withdrawn(attempt):
+        leftovers.discard(job)
+    else:
+        log.warning("disk %s: nothing is removed, the publish may have been applied", job.action.disk_id)
+        found = _published_already(attempt, attempt.heads.read(job.action.disk_id).head)
+        if found is not None:
+            return found
     log.warning("disk %s: %s: %s", job.action.disk_id, outcome, reason)
     return attempt.journal.close(outcome, reason, _cost(job), _tools())
+
+
+def _withdrawn(attempt: Attempt) -> bool:
+    """Is it certain that no write of this attempt swings the head, even one that is still on its way?"""
+    if attempt.held is None:
+        return True
+    try:
+        return attempt.heads.withdraw(attempt.held)
+    except ChainwrightError as error:
+        log.warning("disk %s: the head cannot be read or written: %s", attempt.job.action.disk_id, error)
+        return False
 
 
 def _cost(job: Job) -> Cost:

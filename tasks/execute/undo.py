@@ -5,11 +5,10 @@ and saved from retirement (tombstone); the head is swung by one conditional writ
 lease, which expires, and saved tombstones, which retirement turns back; after it, the old chain lives.
 """
 
-import json
-
 from tasks.chain.head import Head
-from tasks.errors import NotFound, Permanent, Refused
-from tasks.execute.receipt import Receipt, receipt_from_json
+from tasks.errors import NotFound, Refused
+from tasks.execute.journal import load_receipt
+from tasks.execute.receipt import Receipt
 from tasks.plan.steps import LayerRef
 from tasks.store import keys
 from tasks.store.base import ObjectStore
@@ -35,7 +34,7 @@ def undo(control: ObjectStore, stores: dict[str, ObjectStore], disk_id: str, att
     try:
         _keep(control, stores, receipt, name)
     except Refused:
-        heads.release(held)
+        heads.withdraw(held)
         raise
     return heads.swap(held, attempt_id, tip=receipt.action.tip, action_id=None, lease=None)
 
@@ -51,13 +50,10 @@ def _last_action(control: ObjectStore, head: Head) -> Receipt:
 
 
 def _receipt(control: ObjectStore, action_id: str) -> Receipt:
-    key = keys.action(action_id)
     try:
-        return receipt_from_json(json.loads(control.get(key)[0]))
+        return load_receipt(control, action_id)[0]
     except NotFound:
-        raise Refused("nothing_to_undo", f"{key}: the receipt is gone") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise Permanent(f"{control.bucket}/{key}: malformed receipt: {error}") from None
+        raise Refused("nothing_to_undo", f"{keys.action(action_id)}: the receipt is gone") from None
 
 
 def _keep(control: ObjectStore, stores: dict[str, ObjectStore], receipt: Receipt, name: str) -> None:

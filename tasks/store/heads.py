@@ -185,7 +185,7 @@ class HeadStore:
         """Take the right to change the head. Refused (`disk_running`, `leased`, `head_moved` if the tip is not `tip`).
 
         An expired lease, or one of the same action, is taken over. Keep the answer: its ETag is what
-        `renew`, `publish` and `release` are fenced by.
+        `renew` and `publish` are fenced by.
         """
 
         def change(now: HeadVersion) -> HeadVersion:
@@ -215,13 +215,22 @@ class HeadStore:
         size = held.head.virtual_size if virtual_size is None else virtual_size
         return self.swap(held, lease.attempt_id, tip=tip, lease=None, action_id=lease.action_id, virtual_size=size)
 
-    def release(self, held: HeadVersion) -> HeadVersion | None:
-        """Give the lease back. None if the head changed since: then it is no longer ours to give."""
+    def withdraw(self, held: HeadVersion) -> bool:
+        """Give the lease back, if it is still ours. Can no write of this attempt swing the head any more?
+
+        A publish that was interrupted may still be on its way: it carries an ETag, and the write that takes the lease
+        away makes that one stale. So only after True may what was to be published be deleted. The write has an id of
+        its own: under the attempt's, one that was lost to our own publish would read back as done.
+        """
         lease = check_held(held.head)
-        try:
-            return self.swap(held, lease.attempt_id, lease=None)
-        except PreconditionFailed:
-            return None
+
+        def change(now: HeadVersion) -> bool:
+            if now.head.lease is not None and now.head.lease.attempt_id == lease.attempt_id:
+                self.swap(now, new_attempt_id(), lease=None)
+                return True
+            return now.head.writer_of(held.head.generation + 1) not in {None, lease.attempt_id}
+
+        return until_won()(lambda: change(self.read(held.head.disk_id)))
 
     def _until_won(self, disk_id: str, change: Callable[[HeadVersion], HeadVersion]) -> HeadVersion:
         return until_won()(lambda: change(self.read(disk_id)))

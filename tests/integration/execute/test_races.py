@@ -1,15 +1,25 @@
 """Who wins when a VM starts, when an action runs twice, when a worker sleeps through its lease."""
 
+import json
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tasks import clock
+from tasks.chain.header_rewrite import rewrite_backing
+from tasks.chain.layer import layer_file_name
+from tasks.errors import PreconditionFailed
 from tasks.execute.receipt import Receipt
+from tasks.qemu.img import create_overlay
 from tasks.settings import Fleet
 from tasks.stages.apply import apply_merge
+from tasks.stages.retire import undo
+from tasks.store import keys
+from tasks.store.base import ObjectStore
 from tasks.store.heads import HeadStore
 from tests.support.chains import Chain, LayerSpec, build, guest_sha256
 from tests.support.merges import Stores, disk_sha256, layer_keys, merge_action, publish_chain
@@ -151,6 +161,101 @@ def test_cancel_leaves_nothing_behind(fleet: Fleet, stores: Stores, chain: Chain
     assert layer_keys(stores) == set(chain.layers)
     assert not list(Path(fleet.work_dir).glob("*.d"))
     assert not list(Path(fleet.work_dir).glob("*.reserve"))
+
+
+class Interrupted:
+    """The control store of a worker that is interrupted inside its publish, while the request is on its way.
+
+    `arrives`: before the worker cleans up, meanwhile, after it, or never.
+    """
+
+    def __init__(self, inner: ObjectStore, arrives: str) -> None:
+        self._inner, self._arrives = inner, arrives
+        self.pending: list[Callable[[], object]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def put_if_match(self, key: str, body: bytes, etag: str) -> str:
+        before = json.loads(self._inner.get(key)[0])
+        if not key.startswith(keys.HEADS) or json.loads(body)["tip"] == before["tip"]:
+            return self._inner.put_if_match(key, body, etag)
+        self.pending.append(lambda: self._inner.put_if_match(key, body, etag))
+        if self._arrives == "at once":
+            self.pending.pop()()
+        raise KeyboardInterrupt
+
+    def delete(self, key: str, if_match: str | None = None) -> None:
+        if self._arrives == "while it cleans up":
+            self.arrive()
+        self._inner.delete(key, if_match)
+
+    def arrive(self) -> None:
+        for send in self.pending:
+            with suppress(PreconditionFailed):
+                send()
+
+
+@pytest.mark.parametrize("arrives", ["at once", "while it cleans up", "late", "never"])
+def test_interrupted_while_the_publish_is_on_its_way(
+    fleet: Fleet, stores: Stores, chain: Chain, tmp_path: Path, arrives: str
+) -> None:
+    refs = publish_chain(fleet, stores, chain, "d1")
+    action = merge_action(refs, "d1", "rebase", 0, 2)
+    control = Interrupted(stores["us-east"], arrives)
+    with pytest.raises(KeyboardInterrupt):
+        apply_merge(fleet, action, "t", stores={**stores, "us-east": control})  # type: ignore[dict-item]
+    if arrives == "late":
+        control.arrive()
+    assert disk_sha256(fleet, stores, "d1", tmp_path / "after") == guest_sha256(chain.path(chain.tip))
+    head = HeadStore(stores["us-east"]).read("d1").head
+    assert head.lease is None
+    if arrives == "at once":
+        assert head.tip != chain.tip
+        assert undo(fleet, "d1")["tip"] == chain.tip  # the receipt says that it was published
+    else:
+        assert head.tip == chain.tip
+        assert layer_keys(stores) == set(chain.layers)
+
+
+def test_interrupted_publish_with_a_vm_started_and_stopped_on_it(
+    fleet: Fleet, stores: Stores, chain: Chain, tmp_path: Path
+) -> None:
+    """The head names a child of the result by the time the worker cleans up: the result is below it."""
+    refs = publish_chain(fleet, stores, chain, "d1")
+    child = build_child(tmp_path / "child", chain)
+
+    class Busy(Interrupted):
+        def put_if_match(self, key: str, body: bytes, etag: str) -> str:
+            try:
+                return super().put_if_match(key, body, etag)
+            except KeyboardInterrupt:
+                self._vm(json.loads(body)["tip"])
+                raise
+
+        def _vm(self, tip: str) -> None:
+            heads = HeadStore(stores["us-east"])
+            heads.start("d1", "host-7")
+            rewrite(child, tip)
+            stores["us-east"].upload_file(keys.layer("c" * 32), child)
+            heads.stop("d1", "c" * 32)
+
+    control = Busy(stores["us-east"], "at once")
+    with pytest.raises(KeyboardInterrupt):
+        apply_merge(fleet, merge_action(refs, "d1", "rebase", 0, 2), "t", stores={**stores, "us-east": control})  # type: ignore[dict-item]
+    assert disk_sha256(fleet, stores, "d1", tmp_path / "after") == guest_sha256(chain.path(chain.tip))
+
+
+def build_child(path: Path, chain: Chain) -> Path:
+    """An empty overlay of the chain's size; whom it rests on is written later."""
+    create_overlay(path, 8 * MIB, layer_file_name(chain.tip), 64 << 10)
+    return path
+
+
+def rewrite(path: Path, parent: str) -> None:
+    body = path.read_bytes()
+    cluster = 64 << 10
+    path.write_bytes(rewrite_backing(body[:cluster], layer_file_name(parent), "qcow2") + body[cluster:])
 
 
 def _assert_published_once(fleet: Fleet, stores: Stores, chain: Chain, tmp_path: Path, winner: Receipt) -> None:

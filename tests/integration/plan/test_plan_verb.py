@@ -86,7 +86,7 @@ def test_a_head_that_moved_since_the_scan_is_dropped(scanned: Fleet, control: Ob
     heads.stop("long-a")
     held = heads.acquire_lease("long-b", "another", "attempt", 600)
     assert {skip.reason for skip in planning.build(scanned).skips if skip.disk_id == "long-b"} == {"leased"}
-    heads.release(held)
+    assert heads.withdraw(held)
     assert len(planning.build(scanned).actions) == 2
 
 

@@ -135,7 +135,7 @@ def test_lease_keeps_other_actions_out_until_it_expires_by_the_stores_clock(memo
         heads.publish(first, NEW)
     with pytest.raises(PreconditionFailed):
         heads.renew(first, 60)
-    assert heads.release(first) is None
+    assert heads.withdraw(first)  # the write after its own was another's
     now = heads.read("vm").head
     assert now.tip == OLD
     assert now.lease is not None
@@ -164,10 +164,36 @@ def test_renewed_lease_lasts(memory: MemoryStore) -> None:
     memory.clock_seconds += 50
     with pytest.raises(Refused):
         lease(heads, "other", "b1")
-    released = heads.release(held)
-    assert released is not None
-    assert released.head.lease is None
+    assert heads.withdraw(held)
+    assert heads.read("vm").head.lease is None
     lease(heads, "other", "b1")
+
+
+def test_withdrawing_makes_a_publish_that_is_on_its_way_stale(memory: MemoryStore) -> None:
+    heads = HeadStore(memory)
+    held = lease(heads)
+    assert heads.withdraw(held)
+    with pytest.raises(PreconditionFailed):
+        heads.publish(held, NEW)
+    assert heads.read("vm").head.tip == OLD
+
+
+def test_nothing_can_be_withdrawn_after_the_publish(memory: MemoryStore) -> None:
+    heads = HeadStore(memory)
+    held = lease(heads)
+    heads.publish(held, NEW)
+    assert not heads.withdraw(held)
+    heads.start("vm", "host-1")  # whatever comes on top
+    heads.stop("vm", "2" * 32)
+    assert not heads.withdraw(held)
+
+
+def test_a_lease_whose_renewal_was_interrupted_is_withdrawn(memory: MemoryStore) -> None:
+    heads = HeadStore(memory)
+    held = lease(heads)
+    heads.renew(held, 60)  # its answer was not seen
+    assert heads.withdraw(held)
+    assert heads.read("vm").head.lease is None
 
 
 def test_lease_on_a_moved_or_running_head_is_refused(memory: MemoryStore) -> None:
