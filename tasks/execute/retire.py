@@ -7,14 +7,15 @@ Order of a run, and what a crash leaves after each step (the next run goes on fr
 3. claim       tombstones of what is due say `deleting`                        they wait for another grace
 4. look again  all anew; what is reached by now is kept                        as after 3
 5. delete      in batches, heads read before each, `If-Match` on the ETag      children went before parents
-6. drop        tombstones of what is gone                                      a tombstone without a layer: dropped
+6. forget      tombstones of what is gone, a grace later                       the same
 """
 
 import datetime
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 from tasks.chain.head import Head, lease_is_live
 from tasks.errors import NotFound, Permanent, PreconditionFailed, Refused
@@ -23,12 +24,13 @@ from tasks.plan.policy import Safety
 from tasks.plan.retire import Evidence, Forest, Verdicts, grace_seconds, judge, reachable
 from tasks.plan.steps import LayerRef
 from tasks.store import keys
-from tasks.store.base import ObjectStore
+from tasks.store.base import ObjectInfo, ObjectStore
 from tasks.store.heads import HeadEntry, HeadStore, new_attempt_id
-from tasks.store.tombstones import Tombstones
+from tasks.store.tombstones import Tombstone, Tombstones
 
 BATCH_LAYERS = 100  # deleted between two looks at the heads
 WRITERS = 16  # tombstones and deletions under way at once
+Fate = Literal["swept", "kept_anew", "changed"]  # fields of the report
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,25 +83,28 @@ class Retirement:
     def run(self, *, dry_run: bool) -> RetireReport:
         """Judge, and unless dry carry it out. Raises the store's errors: then nothing more is deleted."""
         view = self.look()
-        verdicts = self._judge(view)
+        seen = Tombstones(self.control).listing()
+        verdicts = self._judge(view, seen)
         uploads = [] if verdicts.stopped else self._abandoned_uploads()
+        report = self._report(view, verdicts, uploads)
         if dry_run:
-            return self._report(view, verdicts, True, list(verdicts.sweep), [], [], uploads)
+            return report
         self._fence_dead_leases()
-        self._write_tombstones(view, verdicts)
-        swept, anew, changed = self._sweep(view, verdicts)
+        self._write_tombstones(view, verdicts, seen)
+        due = {layer_id: seen[layer_id].etag for layer_id in report.swept}
+        del view  # the second look makes another
+        swept = self._sweep(due)
         for store, key, upload_id in uploads:
             store.abort_multipart(key, upload_id)
-        return self._report(view, verdicts, False, swept, anew, changed, uploads)
+        return replace(report, dry_run=False, **swept)
 
-    def _judge(self, view: FleetView) -> Verdicts:
+    def _judge(self, view: FleetView, seen: Mapping[str, ObjectInfo]) -> Verdicts:
         now = self.control.now()
         heads = self._heads()
-        stones = Tombstones(self.control).listing()
         evidence = Evidence(
             roots=frozenset(head.tip for head in heads),
             pins=self._pins(heads),
-            tombstone_age={i: (now - info.last_modified).total_seconds() for i, info in stones.items()},
+            tombstone_age={i: (now - info.last_modified).total_seconds() for i, info in seen.items()},
             heads_now=len(heads),
             heads_before=view.heads_before,
             layers_before=view.layers_before,
@@ -134,54 +139,46 @@ class Retirement:
                     if version.head == head:
                         heads.swap(version, new_attempt_id(), lease=None)
 
-    def _write_tombstones(self, view: FleetView, verdicts: Verdicts) -> None:
+    def _write_tombstones(self, view: FleetView, verdicts: Verdicts, seen: Mapping[str, ObjectInfo]) -> None:
         stones = Tombstones(self.control)
+        now, grace = self.control.now(), grace_seconds(self.safety)
+        old = {i: info for i, info in seen.items() if (now - info.last_modified).total_seconds() >= grace}
         with ThreadPoolExecutor(WRITERS) as pool:
             list(pool.map(lambda p: stones.mark(view.ref(p), self.run_id), verdicts.mark))
-            list(pool.map(lambda p: stones.drop(view.forest.ids[p]), verdicts.save))
-        if not verdicts.stopped:
-            present = set(view.forest.ids)
-            for layer_id in stones.listing().keys() - present:
-                if self._gone(stones, layer_id):
-                    stones.drop(layer_id)
+            reached = {view.forest.ids[position] for position in verdicts.save}
+            absent = set() if verdicts.stopped else old.keys() - set(view.forest.ids)
+            for stone, etag in filter(None, pool.map(stones.read, [*reached, *absent])):
+                # Not a fresh claim: its run is about to delete, and without the record an undo would not be told so.
+                idle = stone.state != "deleting" or (stone.layer_id in old and etag == seen[stone.layer_id].etag)
+                if idle and (stone.layer_id in reached or self._is_gone(stone)):
+                    stones.drop(stone.layer_id, etag)
 
-    def _gone(self, stones: Tombstones, layer_id: str) -> bool:
-        """Does the tombstone's layer no longer exist, and not merely since after the inventory?"""
-        found = stones.read(layer_id)
-        if found is None or found[0].state == "saved" or found[0].region not in self.stores:
+    def _is_gone(self, stone: Tombstone) -> bool:
+        """Does the layer no longer exist, and is not merely missing in the inventory?"""
+        if stone.state == "saved" or stone.region not in self.stores:
             return False
         try:
-            self.stores[found[0].region].info(keys.layer(layer_id))
+            self.stores[stone.region].info(keys.layer(stone.layer_id))
         except NotFound:
             return True
         return False
 
-    def _sweep(self, view: FleetView, verdicts: Verdicts) -> tuple[list[int], list[int], list[int]]:
-        """Positions deleted, kept since they are reached again, and kept since the object is another."""
+    def _sweep(self, due: Mapping[str, str]) -> dict[str, Any]:
+        """Claim (`due`: layer id -> ETag of its tombstone, children first), look again, delete; the report's fields."""
         stones = Tombstones(self.control)
-        claimed = [p for p in verdicts.sweep if stones.claim(view.forest.ids[p], self.run_id) is not None]
-        if not claimed:
-            return [], [], []
-        again = self.look()
-        still_dead = self._dead_ids(again)
-        swept: list[int] = []
-        anew = [p for p in claimed if view.forest.ids[p] not in still_dead]
-        changed: list[int] = []
-        due = [p for p in claimed if view.forest.ids[p] in still_dead]
-        for start in range(0, len(due), BATCH_LAYERS):
-            batch = due[start : start + BATCH_LAYERS]
-            if start:
+        claims = [claim for i, etag in due.items() if (claim := stones.claim(i, etag, self.run_id)) is not None]
+        done: dict[Fate, list[Tombstone]] = {"swept": [], "kept_anew": [], "changed": []}
+        if claims:
+            again = self.look()
+            for start in range(0, len(claims), BATCH_LAYERS):
                 still_dead = self._dead_ids(again)
-            for position in batch:
-                if view.forest.ids[position] not in still_dead:
-                    anew.append(position)
-                elif self._delete(view, position, stones):
-                    swept.append(position)
-                else:
-                    changed.append(position)
-        for position in anew:
-            stones.drop(view.forest.ids[position])
-        return swept, anew, changed
+                for stone, etag in claims[start : start + BATCH_LAYERS]:
+                    fate = self._delete(stone) if stone.layer_id in still_dead else "kept_anew"
+                    done[fate].append(stone)
+                    if fate != "swept":
+                        stones.drop(stone.layer_id, etag)
+        fates: dict[str, Any] = {fate: tuple(stone.layer_id for stone in found) for fate, found in done.items()}
+        return {**fates, "freed_bytes": bytes_by_region((s.region, s.size_bytes) for s in done["swept"])}
 
     def _dead_ids(self, view: FleetView) -> set[str]:
         heads = self._heads()
@@ -191,14 +188,15 @@ class Retirement:
         kept = reachable(view.forest, frozenset(head.tip for head in heads), pins)
         return {layer_id for layer_id, keep in zip(view.forest.ids, kept.tolist(), strict=True) if not keep}
 
-    def _delete(self, view: FleetView, position: int, stones: Tombstones) -> bool:
-        ref = view.ref(position)
+    def _delete(self, stone: Tombstone) -> Fate:
+        """Only the very object that was tombstoned."""
+        if stone.region not in self.stores:
+            return "changed"
         try:
-            self.stores[ref.region].delete(keys.layer(ref.layer_id), if_match=ref.etag)
+            self.stores[stone.region].delete(keys.layer(stone.layer_id), if_match=stone.etag)
         except PreconditionFailed:
-            return False
-        stones.drop(ref.layer_id)
-        return True
+            return "changed"
+        return "swept"
 
     def _abandoned_uploads(self) -> list[tuple[ObjectStore, str, str]]:
         grace = grace_seconds(self.safety)
@@ -209,36 +207,31 @@ class Retirement:
             if (store.now() - upload.initiated).total_seconds() >= grace
         ]
 
-    def _report(
-        self,
-        view: FleetView,
-        verdicts: Verdicts,
-        dry_run: bool,
-        swept: list[int],
-        anew: list[int],
-        changed: list[int],
-        uploads: list[tuple[ObjectStore, str, str]],
-    ) -> RetireReport:
+    def _report(self, view: FleetView, verdicts: Verdicts, uploads: list[tuple[ObjectStore, str, str]]) -> RetireReport:
+        """Of a dry run: what would be swept counts as swept."""
         forest = view.forest
-        freed: dict[str, int] = {}
-        for position in swept:
-            freed[forest.region[position]] = freed.get(forest.region[position], 0) + int(forest.size_bytes[position])
 
-        def names(positions: tuple[int, ...] | list[int]) -> tuple[str, ...]:
+        def names(positions: tuple[int, ...]) -> tuple[str, ...]:
             return tuple(forest.ids[position] for position in positions)
 
         return RetireReport(
             run_id=self.run_id,
-            dry_run=dry_run,
+            dry_run=True,
             stopped=verdicts.stopped,
             marked=names(verdicts.mark),
             saved=names(verdicts.save),
-            swept=names(swept),
-            kept_anew=names(anew),
-            changed=names(changed),
+            swept=names(verdicts.sweep),
             waiting=verdicts.waiting,
             capped=verdicts.capped,
             kept=verdicts.kept,
-            freed_bytes=freed,
+            freed_bytes=bytes_by_region((forest.region[p], int(forest.size_bytes[p])) for p in verdicts.sweep),
             aborted_uploads=tuple(f"{store.bucket}/{key}" for store, key, _ in uploads),
         )
+
+
+def bytes_by_region(sizes: Iterable[tuple[str, int]]) -> dict[str, int]:
+    """Sums, for the regions that come up."""
+    found: dict[str, int] = {}
+    for region, size in sizes:
+        found[region] = found.get(region, 0) + size
+    return found

@@ -1,20 +1,25 @@
 """Tombstones: the record that a layer is on its way out, `tombstones/<layer_id>.json` in the control store.
 
-    (none) ──mark──> marked ──claim──> deleting ──layer deleted──> (none)
+    (none) ──mark──> marked ──claim──> deleting ──layer gone, another grace──> (none)
       │                └────save──┐
       └───────────save────────> saved ──reachable again──> (none)
                                   └──claim──> marked (another grace)
 
 Every change is a compare-and-swap, so that `claim` (before a deletion) and `save` (before a head is pointed at the
-layer again: undo, import) exclude each other, whoever is slow. Whoever claims looks at the heads again before it
-deletes; whoever saves does so before it writes a head. Then either the claim fails, or the deleting run sees the new
-head, or the saver is told that it is too late. A tombstone's age is the age of its object by the store's clock, so
-every change starts it anew: a run that died half way costs another grace, never a layer.
+layer again: undo) exclude each other, whoever is slow. Whoever claims looks at the heads again before it deletes;
+whoever saves does so before it writes a head. Then either the claim fails, or the deleting run sees the new head, or
+the saver is told that it is too late. A tombstone's age is the age of its object by the store's clock, so every change
+starts it anew: a run that died half way costs another grace, never a layer.
+
+A claim is of the very version that was judged to be old enough: a run that paused in between must not cut the grace of
+a layer that was saved and marked anew. The record of a deleted layer stays for another grace, so that nobody makes an
+object of that name while a delete request may still be on its way.
 """
 
 import json
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from tasks.errors import NotFound, Permanent, PreconditionFailed, Refused, Transient
 from tasks.plan.steps import LayerRef
@@ -35,6 +40,13 @@ class Tombstone:
     size_bytes: int
     state: TombstoneState
     run_id: str  # the run (or undo, import) that wrote this state
+
+
+class Claim(NamedTuple):
+    """A record as this run turned it, and the ETag of that version."""
+
+    stone: Tombstone
+    etag: str
 
 
 class Tombstones:
@@ -65,9 +77,12 @@ class Tombstones:
         """Write the first record. A record that is there stays as it is."""
         until_won()(self._create, _stone(layer, "marked", run_id))
 
-    def claim(self, layer_id: str, run_id: str) -> Tombstone | None:
-        """Announce the deletion. None if the record went or was saved meanwhile: then the layer stays."""
-        return until_won()(self._claim, layer_id, run_id)
+    def claim(self, layer_id: str, etag: str, run_id: str) -> Claim | None:
+        """Announce the deletion of what was judged under that ETag.
+
+        None if the record went or changed since, or was saved: then the layer stays.
+        """
+        return until_won()(self._claim, layer_id, etag, run_id)
 
     def save(self, layer: LayerRef, run_id: str) -> None:
         """Keep the layer: call before a head is pointed at it again.
@@ -76,9 +91,10 @@ class Tombstones:
         """
         until_won()(self._save, layer, run_id)
 
-    def drop(self, layer_id: str) -> None:
-        """Forget the record: its layer is deleted, or reachable again."""
-        self._control.delete(keys.tombstone(layer_id))
+    def drop(self, layer_id: str, etag: str) -> None:
+        """Forget this version of the record: its layer is gone, or reachable again. Another version stays."""
+        with suppress(PreconditionFailed):
+            self._control.delete(keys.tombstone(layer_id), if_match=etag)
 
     def _create(self, stone: Tombstone) -> bool:
         """False if there is a record already."""
@@ -90,11 +106,15 @@ class Tombstones:
             raise PreconditionFailed(str(error)) from None
         return True
 
-    def _claim(self, layer_id: str, run_id: str) -> Tombstone | None:
+    def _claim(self, layer_id: str, etag: str, run_id: str) -> Claim | None:
         found = self.read(layer_id)
         if found is None:
             return None
-        stone, etag = found
+        stone, current = found
+        if (stone.state, stone.run_id) == ("deleting", run_id):  # done, but the answer was lost
+            return Claim(stone, current)
+        if current != etag:
+            return None
         if stone.state == "saved":
             self._turn(stone, etag, "marked", run_id)
             return None
@@ -111,15 +131,14 @@ class Tombstones:
             raise Refused("being_deleted", f"layer {layer.layer_id} is being deleted by {stone.run_id}")
         self._turn(stone, etag, "saved", run_id)
 
-    def _turn(self, stone: Tombstone, etag: str, state: TombstoneState, run_id: str) -> Tombstone:
+    def _turn(self, stone: Tombstone, etag: str, state: TombstoneState, run_id: str) -> Claim:
         if (stone.state, stone.run_id) == (state, run_id):
-            return stone
+            return Claim(stone, etag)
         turned = replace(stone, state=state, run_id=run_id)
         try:
-            self._control.put_if_match(keys.tombstone(stone.layer_id), _render(turned), etag)
+            return Claim(turned, self._control.put_if_match(keys.tombstone(stone.layer_id), _render(turned), etag))
         except Transient as error:  # applied or not: the next look tells
             raise PreconditionFailed(str(error)) from None
-        return turned
 
 
 def _stone(layer: LayerRef, state: TombstoneState, run_id: str) -> Tombstone:

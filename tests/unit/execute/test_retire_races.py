@@ -1,5 +1,6 @@
 """Retirement and undo against each other and against starts and clones, one named race each."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -83,7 +84,62 @@ def test_replaced_layers_go_after_the_grace_and_not_before(merged: ToyFleet) -> 
     assert len(report.swept) == 2
     assert report.freed_bytes.keys() == {"eu-west"}
     assert merged.read(merged.heads.read("d").head.tip) == {"1": 1, "2": 2, "3": 3}
+
+
+def test_names_of_deleted_layers_stay_taken_for_a_grace(merged: ToyFleet) -> None:
+    """A delete request that is still on its way must not meet a new object of that name (import derives ids)."""
+    pass_grace(merged)
+    swept = merged.retirement("sweep").run(dry_run=False).swept
+    merged.look()  # the inventory of the hour
+    merged.advance(71 * HOUR)
+    merged.retirement("early").run(dry_run=False)
+    assert sorted(Tombstones(merged.control).listing()) == sorted(swept)
+    merged.advance(2 * HOUR)
+    merged.retirement("later").run(dry_run=False)
     assert Tombstones(merged.control).listing() == {}
+
+
+def test_a_run_that_paused_before_its_claim_cannot_cut_a_new_grace(merged: ToyFleet) -> None:
+    """While it slept its layers were saved (undo), replaced again, and marked again: their grace has just begun."""
+    pass_grace(merged)
+    held: list[object] = []
+
+    class Pausing(Retirement):
+        def _sweep(self, due: Any) -> Any:
+            held.extend(due)
+            undo(merged.control, dict(merged.stores), "d", "u")  # type: ignore[arg-type]
+            merged.retirement("drops").run(dry_run=False)  # reachable again: tombstones go
+            merge(merged, "d")
+            assert len(merged.retirement("marks").run(dry_run=False).marked) >= 2
+            return super()._sweep(due)
+
+    run = merged.retirement("sleeper")
+    report = Pausing(run.stores, run.control, run.look, run.safety, run.run_id).run(dry_run=False)
+    assert len(held) == 2
+    assert report.swept == ()
+    undo(merged.control, dict(merged.stores), "d", "again")  # type: ignore[arg-type]
+    assert merged.read(merged.heads.read("d").head.tip) == {"1": 1, "2": 2, "3": 3}
+
+
+def test_a_slow_run_does_not_drop_a_fresh_claim(merged: ToyFleet) -> None:
+    """It judged while a stale action still pinned the layers; by now another run has claimed them."""
+    pass_grace(merged)
+    victims = sorted(Tombstones(merged.control).listing())
+    action = merged.action("d", 0, 0)
+    stale = replace(action, action_id="stale", below=tuple(merged.ref(victim) for victim in victims))
+    Journal(merged.control, stale, "a").begin(())
+
+    class Slow(Retirement):
+        def _write_tombstones(self, view: Any, verdicts: Any, seen: Any) -> None:
+            assert len(verdicts.save) == 2
+            for victim in victims:
+                assert Tombstones(merged.control).claim(victim, seen[victim].etag, "other") is not None
+            super()._write_tombstones(view, verdicts, seen)
+
+    run = merged.retirement("slow")
+    Slow(run.stores, run.control, run.look, run.safety, run.run_id).run(dry_run=False)
+    with pytest.raises(Refused, match="being_deleted"):
+        undo(merged.control, dict(merged.stores), "d", "u")  # type: ignore[arg-type]
 
 
 def test_dry_run_writes_nothing(merged: ToyFleet) -> None:
@@ -236,11 +292,13 @@ def test_abandoned_upload_is_aborted_after_the_grace(merged: ToyFleet) -> None:
 def test_crash_after_a_deletion_leaves_a_tombstone_that_the_next_run_drops(merged: ToyFleet) -> None:
     pass_grace(merged)
     victim = sorted(Tombstones(merged.control).listing())[0]
-    Tombstones(merged.control).claim(victim, "dead")
+    stones = Tombstones(merged.control)
+    assert stones.claim(victim, stones.listing()[victim].etag, "dead") is not None
     merged.stores["eu-west"].delete(keys.layer(victim))
     merged.look()  # the inventory of the hour: else the shrunken listing stops the run
+    merged.advance(73 * HOUR)
     merged.retirement().run(dry_run=False)
-    assert victim not in Tombstones(merged.control).listing()
+    assert victim not in stones.listing()
 
 
 @pytest.mark.parametrize(("prepare", "code"), [("nothing", "nothing_to_undo"), ("stop", "head_moved")])
