@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from tasks.plan.hazards import Run, refusals
+from tasks.plan.hazards import Refusal, Run, refusals
 from tasks.plan.inputs import LayerInput, Tools
 from tasks.plan.policy import Policy
 from tasks.plan.steps import Skip
@@ -20,12 +20,18 @@ def live_base(
     if disk_id in policy.protected_disks:
         return Skip(disk_id, "protected_disk", "named in policy.protected_disks")
     deepest = min(private, len(layers) - 1)
-    overlay = replace(layers[0], layer_id="overlay", virtual_size=max(virtual_size, layers[0].virtual_size), bitmaps=0)
     why = f"{private} of {len(layers)} layers are this disk's own"
     for count in range(deepest, 0, -1):
-        run = Run((overlay, *layers[:count]), tuple(layers[count:]), policy, tools)
-        refusal = refusals(run).get("stream")
+        refusal = live_refusal(layers, count, virtual_size, policy, tools)
         if refusal is None:
             return layers[count]
         why = f"{refusal.code}: {refusal.text}"
     return Skip(disk_id, "no_safe_engine", why)
+
+
+def live_refusal(
+    layers: Sequence[LayerInput], count: int, virtual_size: int, policy: Policy, tools: Tools
+) -> Refusal | None:
+    """The hazard that forbids an overlay of that size over the tip `layers[0]` to be put on `layers[count]`, if any."""
+    overlay = replace(layers[0], layer_id="overlay", virtual_size=max(virtual_size, layers[0].virtual_size), bitmaps=0)
+    return refusals(Run((overlay, *layers[:count]), tuple(layers[count:]), policy, tools)).get("stream")

@@ -6,7 +6,7 @@ stays `concluded`, with its error, until it is dismissed.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -34,6 +34,7 @@ class VmDisk:
     node: str
     path: str
     chain: tuple[str, ...]
+    sizes: tuple[int, ...]  # virtual sizes of the chain's images, in bytes, as QEMU has them now
     nodes: dict[str, str]  # file name -> name of the qcow2 node that has it open
     read_only: frozenset[str]  # file names whose qcow2 node is read-only
 
@@ -122,22 +123,23 @@ async def _look(client: QMPClient, wanted: frozenset[str]) -> VmDisk:
         inserted = device.get("inserted") or {}
         if inserted.get("drv") != "qcow2" or inserted["ro"]:
             continue
-        chain = tuple(_names(inserted["image"]))
+        images = list(_images(inserted["image"]))
+        chain = tuple(backing_target(image["filename"]) or image["filename"] for image in images)
+        sizes = tuple(int(image["virtual-size"]) for image in images)
         path = local_path(inserted["file"])
         if wanted & set(chain) and path is not None:
-            found.append(VmDisk(inserted["node-name"], path, chain, nodes, frozenset(read_only)))
+            found.append(VmDisk(inserted["node-name"], path, chain, sizes, nodes, frozenset(read_only)))
     if len(found) != 1:
         raise Refused("disk_not_in_vm", f"{len(found)} writable disks of the VM rest on {', '.join(sorted(wanted))}")
     return found[0]
 
 
-def _names(image: dict[str, Any]) -> list[str]:
-    names = []
+def _images(image: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The active image and what is below it."""
     current: dict[str, Any] | None = image
     while current is not None:
-        names.append(backing_target(current["filename"]) or current["filename"])
+        yield current
         current = current.get("backing-image")
-    return names
 
 
 async def _follow(client: QMPClient, job_id: str, on_progress: JobProgress | None) -> bool:

@@ -22,8 +22,8 @@ from tasks.analytics.sqlfiles import find
 from tasks.chain.head import Head, check_stoppable
 from tasks.chain.layer import layer_file_name
 from tasks.errors import ChainwrightError, ConfigError, Permanent, Refused
-from tasks.plan.inputs import Tools
-from tasks.plan.live import live_base
+from tasks.plan.inputs import LayerInput, Tools
+from tasks.plan.live import live_base, live_refusal
 from tasks.plan.steps import Skip
 from tasks.qemu import img, live
 from tasks.qemu.blockjob import JobProgress
@@ -44,11 +44,9 @@ def choose_base(fleet: Fleet, disk_id: str) -> dict[str, Any]:
     """
     head = head_store(fleet).read(disk_id).head
     check_stoppable(head)
-    remote = walk(open_stores(fleet), head.tip, head.home_region, fleet.policy.raw_bases)
-    layers = [as_input(layer) for layer in reversed(remote)]
-    tools = Tools(tuple(int(part) for part in img.version().split(".")), frozenset({"stream"}))
+    layers = _layers(fleet, head)
     private = _private_layers(fleet, head, len(layers))
-    found = live_base(disk_id, layers, private, head.virtual_size, fleet.policy, tools)
+    found = live_base(disk_id, layers, private, head.virtual_size, fleet.policy, _tools())
     if isinstance(found, Skip):
         raise Refused(found.reason, f"disk {disk_id}: {found.detail}")
     depth = [layer.layer_id for layer in layers].index(found.layer_id)
@@ -83,6 +81,7 @@ def stream(
     if target not in vm.chain[1:]:
         raise Refused("not_in_chain", f"disk {disk_id}: layer {chosen} is not below the VM's overlay")
     if vm.chain[1] != target:
+        _check_safe(fleet, version.head, chosen, vm, vm.chain.index(target))
         version = swing(heads, version, stream_base=chosen)
         arguments = {"device": vm.node, "base-node": vm.nodes[target], "speed": speed_bytes}
         arguments["backing-file"] = layer_file_name(chosen)  # what the header says from then on
@@ -96,6 +95,35 @@ def stream(
     if after.chain[1] != target:
         raise Permanent(f"disk {disk_id}: the job ended, but the overlay rests on {after.chain[1]}")
     return {"disk_id": disk_id, "base": chosen, "layers_before": len(vm.chain), "layers_after": len(after.chain)}
+
+
+def _check_safe(fleet: Fleet, head: Head, base: str, vm: live.VmDisk, depth: int) -> None:
+    """Refused with the hazard's name: whoever chose the base, the chain and its sizes may be others by now.
+
+    The VM's own sizes count too: its overlay may have been resized, and local files may lie above the head's tip.
+    """
+    layers = _layers(fleet, head)
+    ids = [layer.layer_id for layer in layers]
+    if base not in ids:
+        raise Refused("not_in_chain", f"disk {head.disk_id}: layer {base} is not in its chain")
+    size = max(head.virtual_size, vm.sizes[0])
+    refusal = live_refusal(layers, ids.index(base), size, fleet.policy, _tools())
+    if refusal is not None:
+        raise Refused(refusal.code, f"disk {head.disk_id}: {refusal.text}")
+    needed = min(vm.sizes[0], vm.sizes[depth])
+    for name, found in zip(vm.chain[1:depth], vm.sizes[1:depth], strict=True):
+        if found < needed:
+            raise Refused("short_parent", f"disk {head.disk_id}: {name} ends at {found}, {needed} bytes are needed")
+
+
+def _layers(fleet: Fleet, head: Head) -> list[LayerInput]:
+    """The stored chain, tip first."""
+    remote = walk(open_stores(fleet), head.tip, head.home_region, fleet.policy.raw_bases)
+    return [as_input(layer) for layer in reversed(remote)]
+
+
+def _tools() -> Tools:
+    return Tools(tuple(int(part) for part in img.version().split(".")), frozenset({"stream"}))
 
 
 def control(fleet: Fleet, disk_id: str, verb: str) -> None:

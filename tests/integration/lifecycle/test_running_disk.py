@@ -75,15 +75,20 @@ class Host:
 
 @pytest.fixture
 def host(fleet: Fleet, stores: dict[str, ObjectStore], tmp_path: Path) -> Iterator[Host]:
-    chain = build(tmp_path / "in", SPECS)
+    found = host_of(fleet, stores, tmp_path, SPECS)
+    yield found
+    shutil.rmtree(found.folder, ignore_errors=True)
+
+
+def host_of(fleet: Fleet, stores: dict[str, ObjectStore], tmp_path: Path, specs: list[LayerSpec]) -> Host:
+    """The chain in the store as disk `vm`, and what QEMU reads from it."""
+    chain = build(tmp_path / "in", specs)
     import_disk(fleet, chain.folder, "vm", chain.path(chain.tip).name, "us-east")
     folder = tmp_path / "host"
     folder.mkdir()
     raw = tmp_path / "model.raw"
     subprocess.run(["qemu-img", "convert", "-f", "qcow2", "-O", "raw", chain.path(chain.tip), raw], check=True)
-    model = bytearray(raw.read_bytes())
-    yield Host(fleet, stores, folder, model)
-    shutil.rmtree(folder, ignore_errors=True)
+    return Host(fleet, stores, folder, bytearray(raw.read_bytes()))
 
 
 def test_a_disk_lives_through_start_snapshot_stream_and_stop(host: Host) -> None:
@@ -323,6 +328,40 @@ def test_live_stream_hazard_short_parent_is_refused(fleet: Fleet, tmp_path: Path
     base = live.choose_base(fleet, "vm")["base"]
     layers = walk(dict(_stores(fleet)), heads.show(fleet, "vm").head.tip, "us-east")
     assert base == layers[1].name.removesuffix(".qcow2")  # not past the short one
+
+
+def test_base_that_somebody_else_chose_is_judged_again(
+    fleet: Fleet, stores: dict[str, ObjectStore], tmp_path: Path
+) -> None:
+    """Hazard 1: a plan of an hour ago, or a person's --base, must not expose old bytes of the base to the guest."""
+    specs = [LayerSpec(size=SIZE, writes=(("write", 0, SIZE, 1),)), LayerSpec(size=SIZE // 2), LayerSpec(size=SIZE)]
+    host = host_of(fleet, stores, tmp_path, specs)
+    with live_vm(host.boot()) as vm:
+        host.begin(vm)
+        base = walk(stores, heads.show(fleet, "vm").head.tip, "us-east")[0]
+        with pytest.raises(Refused, match="short_parent"):
+            live.stream(fleet, "vm", base.stored.layer_id)
+        assert heads.show(fleet, "vm").head.stream_base is None
+        vm.quit()
+    lifecycle.stop(fleet, "vm")
+    assert host.content("vm", "vm.raw") == bytes(host.model)
+
+
+def test_overlay_that_grew_in_its_vm_is_judged_by_its_size_there(
+    fleet: Fleet, stores: dict[str, ObjectStore], tmp_path: Path
+) -> None:
+    """The head still says the old size; over the shrunken tip, block-stream would show the base's old second half."""
+    specs = [LayerSpec(size=SIZE, writes=(("write", 0, SIZE, 1),)), LayerSpec(size=SIZE // 2)]
+    host = host_of(fleet, stores, tmp_path, specs)
+    with live_vm(host.boot()) as vm:
+        host.begin(vm)
+        planned = live.choose_base(fleet, "vm")["base"]  # right for the size that the head knows
+        vm.qmp("block_resize", **{"node-name": "cw-overlay", "size": SIZE})
+        with pytest.raises(Refused, match="short_parent"):
+            live.stream(fleet, "vm", planned)
+        vm.quit()
+    lifecycle.stop(fleet, "vm")
+    assert host.content("vm", "vm.raw") == bytes(host.model).ljust(SIZE, b"\0")
 
 
 def _stores(fleet: Fleet) -> dict[str, ObjectStore]:
