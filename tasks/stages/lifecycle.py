@@ -29,8 +29,8 @@ from tasks.stages.meter import Progress, silent
 from tasks.stages.overlay import Overlay, find_overlays, read_overlay, shape_of, target_of
 from tasks.stages.remote_chain import read_metadata
 from tasks.stages.small_backing import merged_tip
-from tasks.stages.transfer import store_layer
-from tasks.store.connect import open_stores
+from tasks.stages.transfer import check_kept, store_layer
+from tasks.store.connect import control_store, open_stores
 from tasks.store.heads import HeadStore, HeadVersion, new_attempt_id
 from tasks.store.layers import find_layer
 
@@ -200,6 +200,8 @@ def _upload(
             stored = store_layer(fleet, layer, parent, region or head.home_region, progress)
         done.append(UploadedOverlay(stored.layer_id, parent, str(overlay.path), stored.size, layer.facts.virtual_size))
         parent = stored.layer_id
+    where = region or head.home_region
+    check_kept(control_store(fleet), open_stores(fleet), [(layer.layer_id, where) for layer in done])
     return done
 
 

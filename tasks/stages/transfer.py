@@ -6,8 +6,9 @@ of the same import finds and keeps them, and retirement names them if there is n
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -105,6 +106,7 @@ def _import(
     else:
         layers, sent = _send(planned, found, stores, progress)
     if current is None:
+        check_kept(heads.control, stores, [(layer.layer_id, layer.region) for layer in layers])
         _create(heads, Head(disk_id, planned[-1].layer_id, kind, region, virtual_size=chain[-1].facts.virtual_size))
     size = chain[-1].facts.virtual_size
     return ImportResult(disk_id, planned[-1].layer_id, kind, region, size, current is None, sent, tuple(layers))
@@ -176,6 +178,21 @@ def _free_id(control: ObjectStore, sha256: str) -> str:
             return layer_id
         layer_id = hashlib.sha256(f"{sha256} {tombstone.etag}".encode()).hexdigest()[:32]
     raise Refused("layer_retiring", f"layer {layer_id} and others of the same content are being retired")
+
+
+def check_kept(control: ObjectStore, stores: Mapping[str, ObjectStore], layers: Sequence[tuple[str, str]]) -> None:
+    """Before a head is written: are the uploaded layers (id, region) still there, and not on their way out?
+
+    An upload may take longer than the grace, and until a head names its layers they look like leftovers. The next
+    deletion is a grace away from a layer without a tombstone. Refused (`layer_retiring`): call again, under new ids.
+    """
+    for (layer_id, region), found in zip(layers, find_layers(stores, layers), strict=True):
+        if found is None:
+            raise Refused("layer_retiring", f"layer {layer_id} ({region}) was deleted while others were uploaded")
+    for layer_id, region in layers:
+        with suppress(NotFound):
+            control.info(keys.tombstone(layer_id))
+            raise Refused("layer_retiring", f"layer {layer_id} ({region}) was marked for deletion meanwhile")
 
 
 def _check_stored(plan: _Planned, stored: StoredLayer | None) -> None:

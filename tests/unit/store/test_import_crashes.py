@@ -178,3 +178,30 @@ def test_store_that_keeps_other_bytes_is_found_out(
     with pytest.raises(Permanent, match=r"not the bytes of .*mid\.qcow2"):
         run(world, monkeypatch, Watch())
     assert keys.head("vm") not in stores["us-east"].objects
+
+
+@pytest.mark.parametrize("how", ["marked", "deleted"])
+def test_upload_that_outlives_the_grace_writes_no_head(
+    world: tuple[Fleet, dict[str, MemoryStore], Path], monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """Until a head names them, the first layers of a long import look like leftovers: retirement may be at them."""
+    _, stores, _ = world
+    home = stores["us-east"]
+
+    def retire(phase: str, done: int, total: int) -> None:
+        if phase == "verify" and done == total:
+            victim = next(key for key in home.objects if key.startswith(keys.LAYERS))
+            if how == "deleted":
+                del home.objects[victim]
+            else:
+                home.put_new(keys.tombstone(victim[7:39]), b"{}")
+
+    with pytest.raises(Refused) as refused:
+        run(world, monkeypatch, Watch(), retire)
+    assert refused.value.reason == "layer_retiring"
+    assert keys.head("vm") not in home.objects
+    done = run(world, monkeypatch, Watch())
+    assert done.created
+    for layer in done.layers:
+        assert keys.layer(layer.layer_id) in stores[layer.region].objects
+        assert keys.tombstone(layer.layer_id) not in home.objects
