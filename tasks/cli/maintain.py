@@ -54,6 +54,8 @@ def _plan(fleet: "Fleet", disk: str | None, engine: str, plan_id: str | None) ->
     if plan_id is None:
         if disk is None:
             raise typer.BadParameter("name a disk, or a stored plan with --plan")
+        if engine == "live":
+            raise typer.BadParameter("a running disk is shortened in its VM, by `chainwright live`")
         return stage.plan_disk(fleet, disk, "merge", engine)
     made = plan.summary(load_plan(control_store(fleet), plan_id))
     items = [item for item in made["actions"] if disk in (None, item["disk_id"])]
