@@ -5,12 +5,18 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tasks.embedded import s3
+from tasks.errors import ChainwrightError
 from tasks.settings import Fleet, parse_fleet
 from tasks.store.base import ObjectStore
 from tests.support.ports import free_block
+
+# A busy machine is no finding: examples are not timed.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 REGIONS = ("us-east", "eu-west", "ap-south")
 EGRESS_USD_PER_GB = {
@@ -23,17 +29,30 @@ EGRESS_USD_PER_GB = {
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[s3.S3Server]:
     """A running object store; its credentials are in os.environ under the default names."""
-    state_dir = tmp_path_factory.mktemp("s3")
-    server = s3.S3Server(state_dir, free_block(), "test" + secrets.token_hex(8), secrets.token_hex(16))
+    server = _started(tmp_path_factory)
     before = {name: os.environ.get(name) for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
     os.environ.update(AWS_ACCESS_KEY_ID=server.access_key, AWS_SECRET_ACCESS_KEY=server.secret_key)
     try:
-        s3.start(server, wait_seconds=60)
         yield server
     finally:
         s3.stop(server, wait_seconds=0.5)  # its data goes with the session
         for name, value in before.items():
             os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+
+
+def _started(tmp_path_factory: pytest.TempPathFactory) -> s3.S3Server:
+    """On ports that nobody else took between the look and the start."""
+    for tries_left in (2, 1, 0):
+        folder = tmp_path_factory.mktemp("s3")
+        server = s3.S3Server(folder, free_block(), "test" + secrets.token_hex(8), secrets.token_hex(16))
+        try:
+            s3.start(server, wait_seconds=60)
+            return server
+        except ChainwrightError:
+            s3.stop(server, wait_seconds=0.5)
+            if not tries_left:
+                raise
+    raise AssertionError
 
 
 @pytest.fixture

@@ -97,7 +97,7 @@ class CacheServer:
 
     def log(self) -> list[dict[str, Any]]:
         """The lines of the access log since `forget`."""
-        time.sleep(0.05)  # nginx writes a line just after the client has its answer
+        self.healthy()  # a worker writes the line of an answer before it takes up the next request
         if not self.access_log.exists():
             return []
         return [json.loads(line) for line in self.access_log.read_text().splitlines()[self.seen :]]

@@ -24,7 +24,7 @@ def origin():
         yield one
 
 
-def reader(origin, deadline: float = 10.0, timeout: float = 1.0, **options) -> BlockReader:
+def reader(origin, deadline: float = 60.0, timeout: float = 1.0, **options) -> BlockReader:
     return BlockReader(Options(origin.url, deadline_seconds=deadline, timeout_seconds=timeout, **options))
 
 
@@ -44,9 +44,10 @@ def test_passing_faults_are_overcome(origin, fault, times):
 @pytest.mark.parametrize("fault", ["stall", "trunc"])
 def test_a_silent_server_is_given_up_after_the_timeout(origin, fault):
     origin.faults.append(fault)
+    origin.stall_seconds = 60
     started = time.monotonic()
     assert read(reader(origin, timeout=0.3), 0, 1000) == BODY[:1000]
-    assert time.monotonic() - started < 2.5
+    assert time.monotonic() - started < 30  # long before the server would have spoken
 
 
 @pytest.mark.parametrize("fault", ONE_FAULT)
@@ -55,7 +56,7 @@ def test_lasting_faults_end_in_an_error_within_the_deadline(origin, fault):
     started = time.monotonic()
     with pytest.raises(Transient):
         read(reader(origin, deadline=1.5), 0, 1000)
-    assert time.monotonic() - started < 4
+    assert time.monotonic() - started < 20  # without the deadline it would go on for ever
 
 
 def test_a_200_is_never_taken_for_the_range(origin):
@@ -65,10 +66,9 @@ def test_a_200_is_never_taken_for_the_range(origin):
 
 
 def test_an_unknown_layer_is_known_at_once(origin):
-    started = time.monotonic()
     with pytest.raises(NotFound, match="no such layer"):
         read(reader(origin), 0, 10, Layer("f" * 32))
-    assert time.monotonic() - started < 1
+    assert len(origin.requests) == 1
 
 
 def test_an_object_that_was_replaced_fails_closed(origin):

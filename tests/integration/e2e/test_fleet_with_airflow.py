@@ -252,3 +252,18 @@ def test_down_ends_all_of_it_and_up_finds_the_data(live: LiveFleet, originals: d
     assert {disk_id: chain_length(live, disk_id) for disk_id in DISKS} == lengths
     assert live.api.call("GET", "/dags/disk_maintenance/dagRuns")["total_entries"] >= 4
     assert content(live, "first", tmp_path) == originals["first"]
+
+
+def test_parts_that_were_killed_come_back_with_their_data(
+    live: LiveFleet, originals: dict[str, str], tmp_path: Path
+) -> None:
+    """As after a power cut: kill -9 of the store, the caches and Airflow, then `up`."""
+    killed = [process for process in live.processes() if process.ppid() == 1]
+    assert len(killed) >= 5
+    for process in killed:
+        process.kill()
+    psutil.wait_procs(killed, timeout=30)
+    assert chainwright("status", "--state-dir", live.state.root).code == 1
+    assert live.up().code == 0
+    assert chainwright("status", "--state-dir", live.state.root).code == 0
+    assert content(live, "second", tmp_path) == originals["second"]

@@ -117,7 +117,7 @@ def _named(stores: Stores, action: MergeAction) -> set[str]:
 
 
 def _tools_left(fleet: Fleet) -> list[list[str]]:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while True:
         found = [
             process.info["cmdline"]

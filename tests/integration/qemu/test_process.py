@@ -29,7 +29,7 @@ def test_timeout_kills_the_whole_group(tmp_path: Path) -> None:
     marker = f"77.{os.getpid()}"
     with pytest.raises(ToolTimedOut, match=r"no end after 0\.5 s"):
         run(["sh", "-c", f"sleep {marker} & sleep {marker}"], sandbox=Sandbox(), limits=Limits(timeout_seconds=0.5))
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while _alive(marker) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not _alive(marker)
@@ -60,7 +60,7 @@ def test_a_killed_worker_takes_its_tools_along(tmp_path: Path) -> None:
         time.sleep(0.02)
     worker.send_signal(signal.SIGKILL)
     worker.wait()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while _alive(marker) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not _alive(marker)
