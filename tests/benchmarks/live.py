@@ -4,6 +4,7 @@
 
 A real QEMU (stopped CPU; its disk is written to through the monitor's qemu-io, on a second monitor), a chain of four
 layers of 64 MiB. The ratio counts: the same writes in the same process, with no stream, a limited and an unlimited one.
+The bytes of an upload are those that pass a proxy before a real SeaweedFS, every request and header included.
 """
 
 import asyncio
@@ -14,10 +15,17 @@ import threading
 import time
 from pathlib import Path
 
+from tasks.chain.layer import layer_file_name
+from tasks.embedded import s3
 from tasks.qemu import live
 from tasks.qemu.qmp import execute, session
+from tasks.settings import Fleet
+from tasks.stages import heads, lifecycle
+from tasks.stages.transfer import import_disk
 from tasks.units import KIB, MIB
+from tests.benchmarks.inventory_store import object_store
 from tests.support.chains import Chain, LayerSpec, build
+from tests.support.counting_proxy import CountingProxy, counting
 from tests.support.livevm import chain_nodes, live_vm
 
 SIZE = 512 * MIB
@@ -57,10 +65,41 @@ async def _write(socket: str) -> list[float]:
     return latencies
 
 
+def uploaded(fleet: Fleet, proxy: CountingProxy, folder: Path, number: int, mib: int) -> str:
+    """A guest wrote `mib` MiB; its snapshot as a row of Markdown."""
+    disk, overlay = f"disk-{number}", folder / f"written-{number}.qcow2"
+    chain = build(folder / disk, [LayerSpec(size=SIZE, writes=(("write", 0, MIB, number + 1),))])
+    import_disk(fleet, chain.folder, disk, chain.path(chain.tip).name, "here")
+    lifecycle.create_tip(fleet, disk, overlay)
+    base = folder / layer_file_name(heads.show(fleet, disk).head.tip)
+    base.symlink_to(chain.path(chain.tip))
+    with live_vm(chain_nodes([base], overlay)) as vm:
+        heads.start(fleet, disk, "host", vm.address, overlay=overlay)
+        for at in range(mib):
+            vm.io(f"write -q -P {1 + at % 250} {(1 + at) * MIB} 1M")
+        proxy.reset()
+        size = lifecycle.snapshot(fleet, disk, f"snap-{number}")["layers"][0]["size"]
+        sent, read, requests = proxy.counted.received, proxy.counted.sent, proxy.counted.requests
+    return f"| {size:,} | {sent:,} | {sent / size:.4f} | {read:,} | {requests} |"
+
+
+def print_uploads(folder: Path) -> None:
+    """Bytes of snapshots of three sizes."""
+    print("| layer bytes | sent to the store | sent / layer | read back | requests |")
+    print("|---|---|---|---|---|")
+    with object_store(folder) as (fleet, server), counting((s3.HOST, server.port)) as proxy:
+        region = fleet.regions[0].model_copy(update={"endpoint": f"http://{s3.HOST}:{proxy.port}"})
+        through = fleet.model_copy(update={"regions": (region,)})
+        for number, mib in enumerate((1, 32, 256)):
+            print(uploaded(through, proxy, folder, number, mib))
+
+
 def main() -> None:
     """Print Markdown."""
     with tempfile.TemporaryDirectory(dir="/var/tmp") as name:
         folder = Path(name)
+        print_uploads(folder)
+        print()
         writes = tuple(("write", offset * MIB, MIB, 3) for offset in range(100, 164))
         chain = build(folder / "chain", [LayerSpec(size=SIZE, writes=writes) for _ in range(4)])
         print("| stream | p50 ms | p99 ms | p99 / none | stream s |")
