@@ -1,5 +1,6 @@
 """`chainwright inspect`: what one layer holds, by the inventory's own reader. No qemu process."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +13,7 @@ from tasks.cli.common import EXIT_FAILED, FleetOption, JsonOption, fleet_of, out
 if TYPE_CHECKING:
     from tasks.inventory.local import LayerMap
 
+_OTHER_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 COMPLETE_ROWS = 40  # extents shown without --extents
 
 
@@ -44,6 +46,8 @@ def _read(layer: str, fleet: Path | None) -> tuple[str, "LayerMap"]:
 
     if layer.startswith(("http://", "https://")):
         return layer, remote.inspect_url(layer)
+    if not layer or _OTHER_URL.match(layer):
+        raise typer.BadParameter(f"{layer!r} is no file, no http:// or https:// URL and no layer id")
     if Path(layer).exists() or not LAYER_ID.fullmatch(layer):
         return layer, inspect_file(layer)
     description = fleet_of(fleet)

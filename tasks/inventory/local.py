@@ -1,6 +1,7 @@
 """The metadata of a local qcow2 file, by the same reader as the inventory's."""
 
 import os
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,7 +38,7 @@ def inspect_file(path: Path | str, rules: NameRules | None = None, limits: Limit
     """
     file = Path(path)
     try:
-        descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe would wait for its writer
     except OSError as error:
         raise NotFound(f"{file}: {error.strerror}") from None
     try:
@@ -47,7 +48,10 @@ def inspect_file(path: Path | str, rules: NameRules | None = None, limits: Limit
 
 
 def _inspect(descriptor: int, rules: NameRules, limits: Limits | None) -> LayerMap:
-    reader = Qcow2Reader(os.fstat(descriptor).st_size, rules, limits)
+    found = os.fstat(descriptor)
+    reader = Qcow2Reader(found.st_size, rules, limits)
+    if not stat.S_ISREG(found.st_mode):
+        return unreadable(reader, "not a regular file")
     try:
         return read_layer(reader, lambda wanted: _pread(descriptor, wanted))
     except OSError as error:

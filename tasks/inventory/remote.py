@@ -56,7 +56,10 @@ def inspect_layer(store: ObjectStore, item: ObjectInfo, rules: ScanRules) -> Lay
 
 def inspect_url(url: str) -> LayerMap:
     """Read the metadata by HTTP ranges. NotFound, Transient, Permanent; PreconditionFailed if it changes meanwhile."""
-    name = urllib.parse.unquote(urllib.parse.urlsplit(url).path.rsplit("/", 1)[-1])
+    try:
+        name = urllib.parse.unquote(urllib.parse.urlsplit(url).path.rsplit("/", 1)[-1])
+    except ValueError as error:
+        raise Permanent(f"{url}: {error}") from None
     with urllib3.PoolManager(timeout=_TIMEOUT, retries=False) as pool:
         source = _HttpSource(pool, url)
         size = source.measure()
@@ -100,7 +103,8 @@ class _HttpSource:
     def _content_range(self, answer: urllib3.BaseHTTPResponse) -> tuple[str, ...]:
         match = _CONTENT_RANGE.fullmatch(answer.headers.get("Content-Range", ""))
         if answer.status != 206 or match is None:
-            raise Permanent(f"{self._url}: asked for a range, got status {answer.status}: the server has no ranges")
+            meaning = ": the server has no ranges" if answer.status == 200 else ""
+            raise Permanent(f"{self._url}: asked for a range, got status {answer.status}{meaning}")
         return match.groups()
 
     def _get(self, wanted: ByteRange) -> tuple[urllib3.BaseHTTPResponse, bytes]:
