@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.inventory memory [--scattered]     one 2 TiB layer, nothing but its tables
     python -m tests.benchmarks.inventory small --layers 1000       against qemu-img map over HTTP, same object store
-    python -m tests.benchmarks.inventory large --layers 20 [--delay-ms 20]
+    python -m tests.benchmarks.inventory large --layers 20 [--delay-ms 0 20]
     python -m tests.benchmarks.inventory sources --reads 3000      obstore against boto3
     python -m tests.benchmarks.inventory relist --layers 100000    a second scan of an unchanged bucket
 
@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--reads", type=int, default=3000)
     parser.add_argument("--scattered", action="store_true", help="no two clusters of the layer are adjacent")
     parser.add_argument("--tib", type=float, default=2.0)
-    parser.add_argument("--delay-ms", type=float, default=0.0, help="round-trip time to the store")
+    parser.add_argument("--delay-ms", type=float, nargs="+", default=[0.0], help="round-trip times to the store")
     parser.add_argument("--folder", type=Path, default=Path("/var/tmp"))
     options = parser.parse_args()
     measures: dict[str, Callable[[Path], Any]] = {
