@@ -106,7 +106,9 @@ def _write_front(job: Job, layout: Layout, run: Sequence[Opened], name: str | No
         for source, start, length, target in _packed_runs(layout):
             out.seek(target)
             out.write(run[source][0].read(start, length))
-    return HeldFile(path, layout.total_bytes, held)
+    file = HeldFile(path, layout.total_bytes, held)
+    job.opened.callback(file.close)
+    return file
 
 
 def _packed_runs(layout: Layout) -> Iterator[tuple[int, int, int, int]]:

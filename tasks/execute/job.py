@@ -2,7 +2,8 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tasks.chain.layer import layer_file_name
@@ -35,6 +36,7 @@ class Job:
     meter: Meter
     at: Checkpoint
     folder: Path = Path()  # set once space is reserved
+    opened: ExitStack = field(default_factory=ExitStack)  # closes the files in it, before the folder goes
 
     @property
     def home(self) -> ObjectStore:
@@ -90,6 +92,7 @@ def check_inputs(job: Job, refs: Sequence[LayerRef]) -> None:
 def open_layer(job: Job, ref: LayerRef) -> tuple[Replica, LocalLayer]:
     """A sparse replica of the layer in the work directory, its metadata read and accepted."""
     replica = Replica(ref, job.stores[ref.region], job.folder)
+    job.opened.callback(replica.close)
     try:
         found = read_metadata(replica, NameRules(own_name=layer_file_name(ref.layer_id)))
     except PreconditionFailed:

@@ -36,8 +36,10 @@ class HeldFile:
         self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | flags, 0o600)
 
     def close(self) -> None:
-        """Give the descriptor back; the file itself goes with the work directory."""
-        os.close(self._fd)
+        """Give the descriptor back, and with it the space once the work directory is removed. Harmless when done."""
+        descriptor, self._fd = self._fd, -1
+        if descriptor >= 0:
+            os.close(descriptor)
 
     def read(self, start: int, length: int) -> bytes:
         """Bytes that are held, cut at the file's end. Permanent if some are not."""

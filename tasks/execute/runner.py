@@ -117,7 +117,8 @@ def _under_lease(attempt: Attempt, before: Head) -> Receipt:
     with reserve(Path(job.fleet.work_dir), job.new_layer_id(0), _room(job), job.fleet.work_bytes) as workspace:
         attempt.job = replace(job, folder=workspace.path)
         attempt.job.at("reserved")
-        return _make_and_publish(attempt)
+        with attempt.job.opened:
+            return _make_and_publish(attempt)
 
 
 def _room(job: Job) -> int:

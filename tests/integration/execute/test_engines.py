@@ -1,6 +1,7 @@
 """Every engine, end to end on a real store."""
 
 import random
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,17 @@ def test_run_is_merged_and_the_disk_stays_the_same(
         assert check(after.path(layer))["check-errors"] == 0
     assert layer_keys(stores) == set(chain.layers) | set(receipt.new_layers)
     assert not list(Path(fleet.work_dir).glob("*.d"))
+    assert not still_open(Path(fleet.work_dir))
     assert disk_sha256(fleet, stores, "d1", tmp_path / "again") == before
+
+
+def still_open(folder: Path) -> list[str]:
+    """Files that this process holds: removed or not, they take space until they are closed."""
+    links = []
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):
+            links.append(str(descriptor.readlink()))
+    return [link for link in links if link.startswith(str(folder))]
 
 
 @pytest.mark.parametrize("engine", ["stream", "compose"])
