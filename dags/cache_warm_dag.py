@@ -6,7 +6,7 @@ layer's tables, minus what is cached already. Boot trace first, then heat, then 
 
 | task | what |
 |---|---|
-| `plan` | which disk in which region: from the read hotspots and the starts that are to be expected, or as asked for |
+| `plan` | which disk in which region, and why: the read hotspots, what merges replaced, the starts that are due |
 | `work_<region>` | the region's share; nothing in dry run |
 | `act_<region>` | one task per disk, in the region, within the pool `region-<region>` |
 | `report` | outcome by disk |
@@ -55,12 +55,12 @@ def cache_warm() -> None:
 @task(task_id="plan", multiple_outputs=False)
 def plan_warm(params: dict[str, Any]) -> dict[str, Any]:
     """The disks and regions."""
-    from tasks.stages import warm
+    from tasks.stages import warm_plan
 
-    planned = warm.plan_warm(fleet(), disk=params["disk"], region=params["region"])
+    planned = warm_plan.plan_warm(fleet(), disk=params["disk"], region=params["region"])
     items = [{"kind": "warm", **item} for item in planned]
     for item in items:
-        print(item)  # noqa: T201 - the task's log
+        print(f"{item['disk_id']} in {item['region']}: {item['why']}")  # noqa: T201 - the task's log
     return {"plan_id": None, "items": items, "dry_run": params["dry_run"]}
 
 

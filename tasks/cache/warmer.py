@@ -20,6 +20,7 @@ from tasks.units import SLICE_BYTES, human_bytes, human_seconds
 logger = logging.getLogger(__name__)
 
 _PROGRESS_SECONDS = 10.0
+OVER_LIMIT = "over the limit of bytes"  # a result's note
 _MAX_FAILURES = 20  # in one region of origin: then the rest of its slices is left for the next run
 
 
@@ -55,7 +56,7 @@ class Claims:
 
 
 class Warmer:
-    """One run against one cache. `total` is for the progress and the ETA only."""
+    """One run against one cache."""
 
     def __init__(
         self,
@@ -65,7 +66,6 @@ class Warmer:
         *,
         concurrency: int,
         max_bytes: int,
-        total: int = 0,
         claims: "Claims | None" = None,
     ) -> None:
         self._cache = cache
@@ -73,7 +73,7 @@ class Warmer:
         self._watch = watch
         self._concurrency = concurrency
         self._max_bytes = max_bytes
-        self._total = total
+        self._total = 0
         self._lock = threading.Lock()
         self._taking = threading.Lock()
         self._result = WarmResult()
@@ -104,6 +104,10 @@ class Warmer:
         self._result.seconds = clock.monotonic() - self._started
         self._result.paused_seconds = self._watch.paused_seconds
         return self._result
+
+    def expect(self, total: int) -> None:
+        """How many slices there are in all, once that is known: for the progress and the time that is left."""
+        self._total = total
 
     def fetch_now(self, one: SliceRef) -> None:
         """Fetch one slice before the others, because what comes next is read from it; counted like the others."""
@@ -143,7 +147,7 @@ class Warmer:
             self._leave_out("guests kept the cache busy")
             return True
         if self._result.fetched_bytes + (self._busy + 1) * SLICE_BYTES > self._max_bytes:
-            self._leave_out("the run's limit of bytes is reached")
+            self._leave_out(OVER_LIMIT)
             return True
         return False
 

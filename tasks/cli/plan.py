@@ -1,6 +1,6 @@
 """`chainwright plan`: what maintenance would do, why, and what it would cost. Changes nothing."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -12,6 +12,7 @@ from tasks.cli.common import FleetOption, JsonOption, err, fleet_of, out, print_
 if TYPE_CHECKING:
     from tasks.plan.policy import Budget
     from tasks.plan.steps import Plan
+    from tasks.settings import Fleet
 
 SHOWN = 40  # rows of a table
 
@@ -42,14 +43,17 @@ def register(app: typer.Typer) -> None:
         options = stage.Options(tuple(disks or ()), engine, _overrides(budget or []))
         control = control_store(conf)
         made = load_plan(control, plan_id) if plan_id else stage.build(conf, options, control=control)
+        warm = [] if plan_id else _to_warm(conf, options.disks)
         if save and not plan_id:
             store_plan(control, made)
         if json:
-            print_json(plan_to_json(made))
+            print_json({**plan_to_json(made), "warm": warm})
         elif explain:
-            _explain(made, explain)
+            _explain(made, warm, explain)
         else:
             _print(made, stage.policy_of(conf.policy, options).budget)
+            if warm:
+                out.print(_warming(warm))
         if save:
             err.print(f"stored as {made.plan_id}")
 
@@ -69,12 +73,20 @@ def _overrides(texts: list[str]) -> dict[str, float]:
     return found
 
 
-def _explain(plan: "Plan", disk: str) -> None:
+def _to_warm(fleet: "Fleet", disks: tuple[str, ...]) -> list[dict[str, Any]]:
+    """What the DAG `cache_warm` would do now, for these disks or for all."""
+    from tasks.stages import warm_plan
+
+    return [item for item in warm_plan.plan_warm(fleet) if not disks or item["disk_id"] in disks]
+
+
+def _explain(plan: "Plan", warm: list[dict[str, Any]], disk: str) -> None:
     from tasks.errors import NotFound
     from tasks.plan import explain as words
 
     lines = [line for action in plan.actions if action.disk_id == disk for line in words.action_lines(action)]
     lines += [words.skip_line(skip) for skip in plan.skips if skip.disk_id == disk]
+    lines += [f"{disk}: warm in {item['region']}: {item['why']}" for item in warm if item["disk_id"] == disk]
     if not lines:
         raise NotFound(f"no disk {disk!r} in manifest {plan.snapshot_id}")
     for line in lines:
@@ -122,6 +134,19 @@ def _skips(plan: "Plan") -> Table:
     for code, count, meaning in skip_counts(plan):
         first = next(skip for skip in plan.skips if skip.reason == code)
         table.add_row(str(count), code, meaning, escape(f"{first.disk_id}: {first.detail}"))
+    return table
+
+
+def _warming(warm: list[dict[str, Any]]) -> Table:
+    table = Table(title=f"{len(warm)} to warm (DAG cache_warm, or `chainwright warm`)", title_justify="left")
+    table.box, table.pad_edge = SIMPLE_HEAD, False
+    table.add_column("disk", overflow="fold", min_width=10)
+    table.add_column("region", no_wrap=True)
+    table.add_column("why")
+    for item in warm[:SHOWN]:
+        table.add_row(escape(item["disk_id"]), item["region"], escape(item["why"]))
+    if len(warm) > SHOWN:
+        table.caption = f"and {len(warm) - SHOWN} more: --json shows all"
     return table
 
 

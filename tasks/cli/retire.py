@@ -59,6 +59,7 @@ def _print(report: dict[str, Any]) -> None:
         f"{would}tombstoned": len(report["marked"]),
         f"{would}saved (needed again)": len(report["saved"]) + len(report["kept_anew"]),
         "waiting for the grace": report["waiting"],
+        "waiting for a warm replacement": len(report["cold"]),
         f"{would}deleted": len(report["swept"]),
         "left to the next run by the caps": report["capped"],
         "not the object that was tombstoned": len(report["changed"]),
@@ -69,6 +70,8 @@ def _print(report: dict[str, Any]) -> None:
     for region, count in report["freed_bytes"].items():
         money = report["freed_usd_per_month"][region]
         out.print(f"{region}: {human_bytes(count)} {would}freed, {money:.4f} USD a month", markup=False)
+    for why in sorted(set(report["cold"].values())):
+        out.print(f"waiting: {why}", markup=False)
     for upload in report["aborted_uploads"]:
         out.print(f"abandoned upload {would}aborted: {upload}", markup=False)
     if report["stopped"]:

@@ -51,6 +51,8 @@ def _print(result: dict[str, Any]) -> None:
         out.print(
             f"  cached {result['present']}, missing {result['missing']} ({remote} in other regions); nothing fetched"
         )
+        if result["note"]:
+            out.print(f"  a run would fetch {human_bytes(result['allowed_bytes'])}: {result['note']}")
         return
     took = human_seconds(result["seconds"])
     out.print(

@@ -2,7 +2,7 @@
 
 Order of a run, and what a crash leaves after each step (the next run goes on from there):
 
-1. look        a complete inventory of all regions, then heads and journals    nothing
+1. look        a complete inventory of all regions, heads, journals, caches    nothing
 2. save, mark  tombstones dropped or written                                   tombstones: they only start clocks
 3. claim       tombstones of what is due say `deleting`                        they wait for another grace
 4. look again  all anew; what is reached by now is kept                        as after 3
@@ -11,7 +11,7 @@ Order of a run, and what a crash leaves after each step (the next run goes on fr
 """
 
 import datetime
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -21,7 +21,7 @@ from tasks.chain.head import Head, lease_is_live
 from tasks.errors import NotFound, Permanent, PreconditionFailed, Refused
 from tasks.execute.pins import pinned_layers
 from tasks.plan.policy import Safety
-from tasks.plan.retire import Evidence, Forest, Verdicts, grace_seconds, judge, reachable
+from tasks.plan.retire import Evidence, Forest, Verdicts, asked_for_warmth, grace_seconds, judge, reachable
 from tasks.plan.steps import LayerRef
 from tasks.store import keys
 from tasks.store.base import ObjectInfo, ObjectStore
@@ -65,28 +65,40 @@ class RetireReport:
     waiting: int = 0
     capped: int = 0
     kept: int = 0
+    cold: dict[str, str] = field(default_factory=dict)  # layer id -> why it waits for its replacement to be warm
     freed_bytes: dict[str, int] = field(default_factory=dict)
     aborted_uploads: tuple[str, ...] = ()  # <bucket>/<key>
 
 
+def _no_caches(_: Sequence[str]) -> dict[str, str]:
+    return {}
+
+
 @dataclass(frozen=True, slots=True)
 class Retirement:
-    """One run. `look` makes a complete inventory of all regions, or raises."""
+    """One run. `look` makes a complete inventory of all regions, or raises.
+
+    `cold` says of layer ids which of them were read where their replacement is not cached, and why not (never raises).
+    """
 
     stores: Mapping[str, ObjectStore]
     control: ObjectStore
     look: Callable[[], FleetView]
     safety: Safety
     run_id: str
+    cold: Callable[[Sequence[str]], dict[str, str]] = _no_caches
     known: dict[str, HeadEntry] = field(default_factory=dict)  # records already read: by ETag, never by age
 
     def run(self, *, dry_run: bool) -> RetireReport:
         """Judge, and unless dry carry it out. Raises the store's errors: then nothing more is deleted."""
         view = self.look()
         seen = Tombstones(self.control).listing()
-        verdicts = self._judge(view, seen)
+        ages = self._ages(seen)
+        asked = asked_for_warmth(ages, self.safety)
+        cold = self.cold(asked) if asked else {}
+        verdicts = self._judge(view, ages, cold)
         uploads = [] if verdicts.stopped else self._abandoned_uploads()
-        report = self._report(view, verdicts, uploads)
+        report = self._report(view, verdicts, cold, uploads)
         if dry_run:
             return report
         self._fence_dead_leases()
@@ -98,16 +110,21 @@ class Retirement:
             store.abort_multipart(key, upload_id)
         return replace(report, dry_run=False, **swept)
 
-    def _judge(self, view: FleetView, seen: Mapping[str, ObjectInfo]) -> Verdicts:
+    def _ages(self, seen: Mapping[str, ObjectInfo]) -> dict[str, float]:
+        """Seconds since each tombstone was written, by the store's clock."""
         now = self.control.now()
+        return {layer_id: (now - info.last_modified).total_seconds() for layer_id, info in seen.items()}
+
+    def _judge(self, view: FleetView, ages: Mapping[str, float], cold: Mapping[str, str]) -> Verdicts:
         heads = self._heads()
         evidence = Evidence(
             roots=frozenset(head.tip for head in heads),
             pins=self._pins(heads),
-            tombstone_age={i: (now - info.last_modified).total_seconds() for i, info in seen.items()},
+            tombstone_age=ages,
             heads_now=len(heads),
             heads_before=view.heads_before,
             layers_before=view.layers_before,
+            cold=cold,
         )
         return judge(view.forest, evidence, self.safety)
 
@@ -207,7 +224,13 @@ class Retirement:
             if (store.now() - upload.initiated).total_seconds() >= grace
         ]
 
-    def _report(self, view: FleetView, verdicts: Verdicts, uploads: list[tuple[ObjectStore, str, str]]) -> RetireReport:
+    def _report(
+        self,
+        view: FleetView,
+        verdicts: Verdicts,
+        cold: Mapping[str, str],
+        uploads: list[tuple[ObjectStore, str, str]],
+    ) -> RetireReport:
         """Of a dry run: what would be swept counts as swept."""
         forest = view.forest
 
@@ -224,6 +247,7 @@ class Retirement:
             waiting=verdicts.waiting,
             capped=verdicts.capped,
             kept=verdicts.kept,
+            cold={name: cold.get(name, "a layer that is built on it waits") for name in names(verdicts.cold)},
             freed_bytes=bytes_by_region((forest.region[p], int(forest.size_bytes[p])) for p in verdicts.sweep),
             aborted_uploads=tuple(f"{store.bucket}/{key}" for store, key, _ in uploads),
         )

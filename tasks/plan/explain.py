@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tasks.plan.policy import Budget
-from tasks.plan.reasons import HAZARDS, SKIPS
+from tasks.plan.reasons import CALLS, HAZARDS, SKIPS
 from tasks.plan.steps import Cost, LayerRef, MergeAction, Plan, Skip
 from tasks.units import human_bytes, human_seconds
 
@@ -148,7 +148,7 @@ def skip_line(skip: Skip) -> str:
 def action_lines(action: MergeAction) -> Iterator[str]:
     """Everything that the plan says of one merge."""
     cost, benefit = action.cost, action.benefit
-    yield f"{action.disk_id}: merge {action.action_id}, because {action.reason}"
+    yield f"{action.disk_id}: merge {action.action_id}, because {action.reason}: {CALLS.get(action.reason, '')}"
     yield f"  chain: {chain_before(action)} layers, afterwards {chain_after(action)}; lives in {action.home_region}"
     yield f"  kept above the run, with a new header: {_names(action.above)}"
     yield f"  run, merged into one: {_names(action.run)}"

@@ -24,6 +24,7 @@ class Safety:
 
     grace_hours: float = 72.0  # hazard 22: too-short grace; policy cannot go below without `allow_short_grace`
     allow_short_grace: bool = False
+    warm_wait_hours: float = 72.0  # past the grace, until what replaced a layer is cached where the layer was read
     lease_seconds: int = 3600  # hazard 16, 23: longer than any single step of an action
     max_retired_layers: int = 1000  # per run
     max_retired_bytes: int = 1024 * GIB  # per run

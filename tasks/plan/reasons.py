@@ -6,6 +6,13 @@ SMALL_PARENT = "small_parent"
 REMOTE_CHAIN = "remote_chain"
 SHADOWED_BYTES = "shadowed_bytes"
 REQUESTED = "requested"
+CALLS: dict[str, str] = {
+    CHAIN_TOO_LONG: "the chain is longer than the policy's limit",
+    SMALL_PARENT: "the parent is small enough to be rebased at once",
+    REMOTE_CHAIN: "layers lie in other regions, and policy.bring_home merges such chains into the disk's home",
+    SHADOWED_BYTES: "much of what the chain stores is overwritten",
+    REQUESTED: "a person named the disk",
+}
 
 # Why a disk or a run is left alone.
 SKIPS: dict[str, str] = {

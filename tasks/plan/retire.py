@@ -9,10 +9,14 @@ unreadable layer keeps its whole tree), and so is whatever an unfinished action 
         v            v
       keep: everything at or below a root, along the backing links
       the rest ──no tombstone, old enough──> mark ──grace──> sweep (children before parents)
+                                                       └─ replacement not cached where it was read: a bounded wait
+
+A layer that waits for its replacement to be warm keeps what it is built on. The wait ends after `warm_wait_hours`,
+warm or not: a cache that cannot be reached must not keep dead layers for ever.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -45,6 +49,7 @@ class Evidence:
     heads_now: int
     heads_before: int
     layers_before: int
+    cold: Mapping[str, str] = field(default_factory=dict)  # layer id -> where its replacement is not cached yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,7 @@ class Verdicts:
     sweep: tuple[int, ...]  # children before parents
     save: tuple[int, ...]  # tombstoned, but needed again
     waiting: int  # tombstoned, grace not over
+    cold: tuple[int, ...]  # grace over, but a replacement (theirs, or of a layer on them) is not warm yet
     capped: int  # could go, but for this run's caps
     kept: int
     stopped: str = ""
@@ -68,16 +74,30 @@ def grace_seconds(safety: Safety) -> float:
 
 def reachable(forest: Forest, roots: frozenset[str], pins: Mapping[str, str]) -> npt.NDArray[np.bool_]:
     """Which layers are at or below a root, a pin or a refused layer. Cycles end the walk by themselves."""
-    wanted = roots | pins.keys()
-    kept = forest.refused.copy()
-    kept |= np.fromiter((layer_id in wanted for layer_id in forest.ids), np.bool_, len(forest.ids))
-    frontier = np.flatnonzero(kept)
+    return _with_all_below(forest, forest.refused | _named(forest, roots | pins.keys()))
+
+
+def asked_for_warmth(tombstone_age: Mapping[str, float], safety: Safety) -> list[str]:
+    """Layers whose grace is over and whose longest wait for a warm replacement is not."""
+    grace, longest = grace_seconds(safety), safety.warm_wait_hours * 3600
+    return sorted(layer_id for layer_id, age in tombstone_age.items() if grace <= age < grace + longest)
+
+
+def _named(forest: Forest, ids: Iterable[str]) -> npt.NDArray[np.bool_]:
+    wanted = frozenset(ids)
+    return np.fromiter((layer_id in wanted for layer_id in forest.ids), np.bool_, len(forest.ids))
+
+
+def _with_all_below(forest: Forest, top: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Those layers and everything that they are built on."""
+    found = top.copy()
+    frontier = np.flatnonzero(found)
     while frontier.size:
         below = forest.parent[frontier]
         below = np.unique(below[below >= 0])
-        frontier = below[~kept[below]]
-        kept[frontier] = True
-    return kept
+        frontier = below[~found[below]]
+        found[frontier] = True
+    return found
 
 
 def judge(forest: Forest, evidence: Evidence, safety: Safety) -> Verdicts:
@@ -89,7 +109,9 @@ def judge(forest: Forest, evidence: Evidence, safety: Safety) -> Verdicts:
     has_tomb = tomb != missing
     dead = ~kept
     mark = np.flatnonzero(dead & ~has_tomb & (forest.age_seconds >= grace))
-    due = np.flatnonzero(dead & has_tomb & (tomb >= grace))
+    over = dead & has_tomb & (tomb >= grace)
+    cold = over & _with_all_below(forest, over & _named(forest, evidence.cold))
+    due = np.flatnonzero(over & ~cold)
     save = np.flatnonzero(kept & has_tomb)
     waiting = int((dead & has_tomb & (tomb < grace)).sum())
     stopped = _guard(forest, evidence, safety, due.size)
@@ -100,6 +122,7 @@ def judge(forest: Forest, evidence: Evidence, safety: Safety) -> Verdicts:
         sweep=tuple(allowed),
         save=tuple(save.tolist()),
         waiting=waiting,
+        cold=tuple(np.flatnonzero(cold).tolist()),
         capped=len(order) - len(allowed),
         kept=int(kept.sum()),
         stopped=stopped,

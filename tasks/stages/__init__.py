@@ -12,7 +12,7 @@ plan.make_plan(fleet, *, disks=(), engine="auto") -> dict     stores the plan: {
                                                               "skips": int, "bytes", "egress_usd"}
 plan.explain_plan(fleet, plan_id, disk=None) -> str           the same plan as text
 apply.apply_action(fleet, plan_id, action_id, attempt) -> dict  one action: {"outcome", "reason", …} of its receipt
-warm.plan_warm(fleet, *, disk=None, region=None) -> list[dict]  one item per disk and region: {"disk_id", "region", …}
+warm_plan.plan_warm(fleet, *, disk=None, region=None)         one item per disk and region: {"disk_id", "region", …}
 warm.warm(fleet, disk_id, region, *, dry_run, …) -> dict      one disk in one region
 retire.plan_retirement(fleet, …) -> dict                      candidates per region, with reasons
 retire.retire(fleet, …, dry_run) -> dict                      tombstones and, after the grace, deletes

@@ -85,8 +85,9 @@ def _plan_merge(fleet: Fleet, disk_id: str, engine: str) -> dict[str, Any]:
 
 
 def _plan_warm(fleet: Fleet, disk_id: str, region: str) -> dict[str, Any]:
-    from tasks.stages import warm
+    from tasks.stages import warm_plan
 
     fleet.region(region)
-    items = [{"kind": "warm", **item} for item in warm.plan_warm(fleet, disk=disk_id, region=region)]
-    return {"plan_id": None, "items": items, "text": f"warm {disk_id} in {region}: {items}"}
+    items = [{"kind": "warm", **item} for item in warm_plan.plan_warm(fleet, disk=disk_id, region=region)]
+    text = "\n".join(f"warm {item['disk_id']} in {item['region']}: {item['why']}" for item in items)
+    return {"plan_id": None, "items": items, "text": text}

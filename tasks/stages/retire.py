@@ -19,6 +19,7 @@ from tasks.inventory.snapshot import Snapshot
 from tasks.plan.policy import Safety
 from tasks.settings import Fleet
 from tasks.stages.inventory import run_inventory
+from tasks.stages.warm_replaced import cold_replacements
 from tasks.store import keys
 from tasks.store.base import ObjectStore
 from tasks.store.connect import control_store, open_stores
@@ -44,7 +45,8 @@ def retire(fleet: Fleet, *, dry_run: bool = True, max_share: float | None = None
 def make_run(fleet: Fleet, control: ObjectStore, safety: Safety) -> Retirement:
     """A run that has not begun."""
     run_id = f"{clock.now():%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
-    return Retirement(open_stores(fleet), control, _looker(fleet, control), safety, run_id)
+    look = _looker(fleet, control)
+    return Retirement(open_stores(fleet), control, look, safety, run_id, lambda ids: cold_replacements(fleet, ids))
 
 
 def undo(fleet: Fleet, disk_id: str, attempt_id: str | None = None) -> dict[str, Any]:
@@ -90,6 +92,7 @@ def report_to_json(fleet: Fleet, report: RetireReport) -> dict[str, Any]:
         "waiting": report.waiting,
         "capped": report.capped,
         "kept": report.kept,
+        "cold": report.cold,
         "freed_bytes": report.freed_bytes,
         "freed_usd_per_month": {name: prices[name] * count / 1e9 for name, count in report.freed_bytes.items()},
         "aborted_uploads": list(report.aborted_uploads),

@@ -8,20 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from tasks import clock
-from tasks.analytics.duck import open_manifest
-from tasks.analytics.queries import run
-from tasks.analytics.sqlfiles import find
 from tasks.cache.guests import GuestLimits, GuestWatch
 from tasks.cache.limits import SharedLimits
 from tasks.cache.regional import NotInCache, RegionalCache, SliceRef
 from tasks.cache.slices import wanted_slices
 from tasks.cache.tables import LayerTables, Read
-from tasks.cache.warmer import Claims, Warmer
+from tasks.cache.warmer import OVER_LIMIT, Claims, Warmer
 from tasks.errors import ChainwrightError, ConfigError, Transient
-from tasks.inventory.manifest import current_snapshot, stage
 from tasks.settings import Fleet, Region
 from tasks.stages import warm_order
 from tasks.stages.warm_chain import LayerAt, Reader, WarmChain, load_chain, read_all_tables, windows
+from tasks.stages.warm_plan import reader_regions
 from tasks.store import keys
 from tasks.store.base import ObjectStore
 from tasks.store.connect import control_store, open_stores
@@ -30,7 +27,6 @@ from tasks.units import SLICE_BYTES, human_bytes
 
 logger = logging.getLogger(__name__)
 
-_MAX_TARGETS = 500
 _PROBES = 32  # at once, in a dry run
 
 
@@ -52,42 +48,6 @@ class _Wish:
         self.useful_bytes += useful_bytes
 
 
-def plan_warm(fleet: Fleet, *, disk: str | None = None, region: str | None = None) -> list[dict[str, Any]]:
-    """Which disk in which region, most bytes that guests waited for first: {"disk_id", "region", "reason", …}.
-
-    From the read hotspots and the starts that are due (query `warm_targets`). A disk that is asked for by name is
-    warmed where it is read, or else at home; a region that is asked for is taken as it is. NotFound: unknown disk.
-    """
-    if region is not None:
-        fleet.region(region)
-    targets = [
-        target
-        for target in _targets(fleet)
-        if target["region"] in {one.name for one in fleet.regions if one.cache_url}
-        and disk in (None, target["disk_id"])
-        and region in (None, target["region"])
-    ]
-    if disk is not None and not targets:
-        head = HeadStore(control_store(fleet)).read(disk).head
-        targets = [{"disk_id": disk, "region": region or head.home_region, "reason": "asked_for"}]
-    return targets[:_MAX_TARGETS]
-
-
-def _targets(fleet: Fleet) -> list[dict[str, Any]]:
-    control = control_store(fleet)
-    snapshot = current_snapshot(control)
-    if snapshot is None:
-        return []
-    folder = stage(control, snapshot, Path(fleet.work_dir) / "manifests")
-    with open_manifest(folder) as connection:
-        rows = run(connection, find("warm_targets")).dicts()
-    return [
-        {"disk_id": row["disk_id"], "region": row["region"], "reason": row["reason"], "miss_bytes": row["miss_bytes"],
-         "starts": row["starts"]}
-        for row in rows
-    ]  # fmt: skip
-
-
 def warm(
     fleet: Fleet,
     disk_id: str,
@@ -101,7 +61,8 @@ def warm(
 
     {"disk_id", "region", "dry_run", "chain_layers", "slices", "bytes", "useful_bytes", "chain_bytes", "present",
     "fetched", "fetched_bytes", "shared" (asked for by another disk of this process), "missing", "left_out", "failed",
-    "seconds", "first_seconds", "paused_seconds", "note"}.
+    "seconds", "first_seconds", "paused_seconds", "note"}. A dry run: "present", "missing", "missing_bytes",
+    "missing_remote_bytes" (in other regions), "allowed_bytes" (what a run may fetch), "note" (why not all).
     NotFound: unknown disk. Refused: its chain cannot be read. Transient: some slices could not be fetched (all others
     were; a retry fetches the rest).
     """
@@ -114,7 +75,7 @@ def warm(
     result = {"disk_id": disk_id, "region": region, "dry_run": dry_run, "chain_layers": len(chain.layers)}
     result["chain_bytes"] = sum(layer.size_bytes for layer in chain.layers)
     if dry_run:
-        return result | _rehearse(chain, stores, settings)
+        return result | _rehearse(chain, stores, settings, _limit(fleet, chain, settings, max_bytes))
     return result | _fetch(fleet, chain, settings, max_bytes, claims)
 
 
@@ -141,7 +102,7 @@ def warm_result(fleet: Fleet, disk_id: str, *, dry_run: bool = False) -> list[di
     To be called when the new head is published and before the old layers are retired, so that no guest meets a cold
     cache because of maintenance. One result per region as of `warm`, or {"error"}.
     """
-    regions = [target["region"] for target in _readers(fleet, disk_id)]
+    regions = reader_regions(fleet, disk_id)
     return [result for name in regions for result in warm_disks(fleet, [disk_id], name, dry_run=dry_run)]
 
 
@@ -150,19 +111,9 @@ def is_warm(fleet: Fleet, disk_id: str, region: str) -> bool:
     return int(warm(fleet, disk_id, region, dry_run=True)["missing"]) == 0
 
 
-def _readers(fleet: Fleet, disk_id: str) -> list[dict[str, Any]]:
-    cached = {one.name for one in fleet.regions if one.cache_url}
-    control = control_store(fleet)
-    snapshot = current_snapshot(control)
-    if snapshot is None:
-        return []
-    folder = stage(control, snapshot, Path(fleet.work_dir) / "manifests")
-    with open_manifest(folder) as connection:
-        rows = run(connection, find("disk_readers"), {"disk_id": disk_id}).dicts()
-    return [row for row in rows if row["region"] in cached]
-
-
-def _rehearse(chain: WarmChain, stores: dict[str, ObjectStore], settings: Region) -> dict[str, Any]:
+def _rehearse(
+    chain: WarmChain, stores: dict[str, ObjectStore], settings: Region, limit: tuple[int, str]
+) -> dict[str, Any]:
     """The same slices, each only asked for: is it cached? Tables come from the cache or, a few KiB, from the stores."""
     cache, wish, started = RegionalCache(settings.cache_url, "probe"), _Wish(), clock.monotonic()
     reader = _peeking(cache, stores)
@@ -172,11 +123,14 @@ def _rehearse(chain: WarmChain, stores: dict[str, ObjectStore], settings: Region
         present = list(pool.map(cache.has, slices))
     missing = [one for one, here in zip(slices, present, strict=True) if not here]
     remote = sum(one.length for one in missing if one.region != settings.name)
+    lacking = sum(one.length for one in missing)
     return _facts(wish) | {
         "present": len(slices) - len(missing),
         "missing": len(missing),
-        "missing_bytes": sum(one.length for one in missing),
+        "missing_bytes": lacking,
         "missing_remote_bytes": remote,
+        "allowed_bytes": limit[0],
+        "note": limit[1] if lacking > limit[0] else "",
         "seconds": clock.monotonic() - started,
     }
 
@@ -185,8 +139,7 @@ def _fetch(
     fleet: Fleet, chain: WarmChain, settings: Region, max_bytes: int | None, claims: Claims | None
 ) -> dict[str, Any]:
     cache, wish = RegionalCache(settings.cache_url, "warm"), _Wish()
-    limit, note = allowed_bytes(chain, settings, fleet.warm.cache_share)
-    limit = min(limit, fleet.warm.bytes_per_run if max_bytes is None else max_bytes)
+    limit, note = _limit(fleet, chain, settings, max_bytes)
     warmer = Warmer(
         cache,
         SharedLimits(_limits_folder(fleet, settings.name), fleet.warm.concurrency, fleet.warm.bytes_per_second),
@@ -198,7 +151,11 @@ def _fetch(
     warmer.run(_counted(warm_order.opening(chain.layers), wish))
     reader = _through(cache, warmer)
     tables = read_all_tables(chain, reader)
-    done = warmer.run(_ordered(chain, tables, reader, wish))
+    rest = _ordered(chain, tables, reader, wish)
+    if not chain.fresh:  # else the map is read while its windows are fetched
+        rest = iter(list(rest))
+        warmer.expect(wish.slices)
+    done = warmer.run(rest)
     logger.info("disk %s in %s: %s", chain.disk_id, settings.name, warmer.progress(done.seconds))
     if done.failed:
         causes = "; ".join(f"{name}: {text}" for name, text in done.errors.items())
@@ -217,7 +174,7 @@ def _fetch(
         "seconds": done.seconds,
         "first_seconds": done.first_seconds,
         "paused_seconds": done.paused_seconds,
-        "note": done.note and (note or done.note),
+        "note": note if done.note == OVER_LIMIT else done.note,
     }
 
 
@@ -283,6 +240,13 @@ def _watch(fleet: Fleet, chain: WarmChain, settings: Region) -> GuestWatch:
     tip = chain.layers[0]
     one = SliceRef(tip.layer_id, tip.region, 0, tip.size_bytes)
     return GuestWatch(log, lambda: probe.seconds_of_a_hit(one), limits)
+
+
+def _limit(fleet: Fleet, chain: WarmChain, settings: Region, max_bytes: int | None) -> tuple[int, str]:
+    """Bytes that this run may fetch, and what bounds them."""
+    allowed, note = allowed_bytes(chain, settings, fleet.warm.cache_share)
+    asked = fleet.warm.bytes_per_run if max_bytes is None else max_bytes
+    return (allowed, note) if allowed <= asked else (asked, "the run's limit of bytes")
 
 
 def _limits_folder(fleet: Fleet, region: str) -> Path:

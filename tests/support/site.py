@@ -34,7 +34,14 @@ class Site:
     folder: Path
     uploaded: dict[str, ChainLayer] = field(default_factory=dict)  # by layer id
 
-    def add_disk(self, disk_id: str, chain: Chain, *, regions: Sequence[str] = ("eu-west", "ap-south")) -> None:
+    def add_disk(
+        self,
+        disk_id: str,
+        chain: Chain,
+        *,
+        regions: Sequence[str] = ("eu-west", "ap-south"),
+        home: str = "us-east",
+    ) -> None:
         """Upload the layers that are not there yet, in turn to the regions, and write the head."""
         for number, layer in enumerate(chain.layers):
             if layer not in self.uploaded:
@@ -42,7 +49,7 @@ class Site:
                 body = chain.path(layer).read_bytes()
                 etag = self.stores[region].put_new(keys.layer(layer), body)
                 self.uploaded[layer] = ChainLayer(layer, region, len(body), etag)
-        HeadStore(self.stores["us-east"]).create(Head(disk_id, chain.tip, "disk", "us-east"))
+        HeadStore(self.stores["us-east"]).create(Head(disk_id, chain.tip, "disk", home))
 
     def scan(self) -> None:
         inventory.run_inventory(self.fleet)

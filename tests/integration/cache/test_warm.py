@@ -11,7 +11,7 @@ from tasks.analytics.queries import find, run
 from tasks.errors import ConfigError, NotFound, Refused
 from tasks.inventory import manifest
 from tasks.settings import Warm
-from tasks.stages import reads, warm
+from tasks.stages import reads, warm, warm_plan
 from tasks.store.connect import control_store
 from tasks.units import KIB, MIB
 from tests.support.chains import LayerSpec, add_layer, build, guest_sha256, random_specs
@@ -202,9 +202,10 @@ def test_targets_are_where_guests_waited(site):
     site.scan()
     site.read_disk("target", chain)
     reads.collect(site.fleet, "us-east")
-    (found,) = [item for item in warm.plan_warm(site.fleet) if item["disk_id"] == "target"]
+    (found,) = [item for item in warm_plan.plan_warm(site.fleet) if item["disk_id"] == "target"]
     assert (found["region"], found["reason"]) == ("us-east", "remote_misses")
     assert found["miss_bytes"] > 30 * MIB
+    assert "policy.bring_home would merge" in found["why"]
     (result,) = warm.warm_result(site.fleet, "target", dry_run=True)
     assert result["missing"] == 0
 
@@ -212,16 +213,15 @@ def test_targets_are_where_guests_waited(site):
 def test_a_disk_that_is_asked_for_is_warmed_at_home_when_nobody_reads_it(site):
     make_chain(site, "unread", 13, layers=1)
     site.scan()
-    assert warm.plan_warm(site.fleet, disk="unread") == [
-        {"disk_id": "unread", "region": "us-east", "reason": "asked_for"}
-    ]
+    (found,) = warm_plan.plan_warm(site.fleet, disk="unread")
+    assert (found["disk_id"], found["region"], found["reason"]) == ("unread", "us-east", "asked_for")
 
 
 def test_wrong_questions_are_answered_clearly(site):
     with pytest.raises(NotFound, match="nobody"):
         warm.warm(site.fleet, "nobody", "us-east", dry_run=True)
     with pytest.raises(NotFound, match="nobody"):
-        warm.plan_warm(site.fleet, disk="nobody")
+        warm_plan.plan_warm(site.fleet, disk="nobody")
     with pytest.raises(ConfigError, match="mars"):
         warm.warm(site.fleet, "x", "mars", dry_run=True)
     with pytest.raises(ConfigError, match="cache_url"):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.plan.policy import Safety
-from tasks.plan.retire import Evidence, Forest, Verdicts, grace_seconds, judge, reachable
+from tasks.plan.retire import Evidence, Forest, Verdicts, asked_for_warmth, grace_seconds, judge, reachable
 
 HOUR = 3600.0
 OPEN = Safety(max_retired_share=1.0)
@@ -60,6 +60,29 @@ def test_sweep_only_after_the_grace_children_first(hours: float, swept: list[str
     verdicts = judge(f, evidence("tip", tombs={"old1": hours, "old2": hours}), OPEN)
     assert names(f, verdicts.sweep) == swept
     assert verdicts.waiting == 2 - len(swept)
+
+
+def test_a_cold_replacement_holds_its_layer_and_what_that_is_built_on() -> None:
+    f = forest({**CHAIN, "other": "base"})
+    tombs = {"old1": 80, "old2": 80, "other": 80}
+    verdicts = judge(f, evidence("tip", tombs=tombs, cold={"old2": "why"}), OPEN)
+    assert sorted(names(f, verdicts.cold)) == ["old1", "old2"]
+    assert names(f, verdicts.sweep) == ["other"]
+    on_top = judge(f, evidence("tip", tombs=tombs, cold={"old1": "why"}), OPEN)
+    assert names(f, on_top.cold) == ["old1"]
+    assert sorted(names(f, on_top.sweep)) == ["old2", "other"]
+
+
+def test_cold_counts_for_nothing_before_the_grace_is_over_and_for_what_is_needed() -> None:
+    f = forest(CHAIN)
+    verdicts = judge(f, evidence("tip", tombs={"old2": 71, "base": 80}, cold={"old2": "why", "base": "why"}), OPEN)
+    assert verdicts.cold == ()
+    assert verdicts.waiting == 1
+
+
+@pytest.mark.parametrize(("hours", "asked"), [(71.9, False), (72, True), (95.9, True), (96, False)])
+def test_the_wait_for_a_warm_replacement_is_bounded(hours: float, asked: bool) -> None:
+    assert bool(asked_for_warmth({"old": hours * HOUR}, Safety(warm_wait_hours=24))) is asked
 
 
 def test_tombstoned_layer_with_a_new_child_under_a_head_is_saved() -> None:
