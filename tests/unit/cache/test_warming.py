@@ -1,5 +1,6 @@
 """Limits, back-off and capacity, without a server."""
 
+import datetime
 import json
 import threading
 import time
@@ -8,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tasks.cache import guests
-from tasks.cache.guests import GuestLimits, GuestWatch
+from tasks.cache.guests import SHARE_BESIDE_GUESTS, GuestLimits, GuestWatch
 from tasks.cache.limits import SharedLimits
 from tasks.cache.regional import SliceRef
 from tasks.cache.warmer import Claims
@@ -101,14 +102,27 @@ class Clock:
     """Time that moves when told."""
 
     def __init__(self) -> None:
-        self.now = 0.0
+        self.time = 0.0
 
     def monotonic(self) -> float:
-        self.now += 1.0
-        return self.now
+        self.time += 1.0
+        return self.time
 
     def sleep(self, seconds: float) -> None:
-        self.now += seconds
+        self.time += seconds
+
+    def now(self) -> datetime.datetime:
+        return datetime.datetime.fromtimestamp(self.time, datetime.UTC)
+
+
+class Latency:
+    """What a probe measures."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def __call__(self) -> float:
+        return self.seconds
 
 
 @pytest.fixture
@@ -118,26 +132,51 @@ def ticking(monkeypatch) -> Clock:
     return clock
 
 
-def test_warming_slows_down_when_hits_get_slower(ticking):
-    answers = iter([0.004] * 25 + [0.040] * 10 + [0.004] * 30)
-    watch = GuestWatch(None, lambda: next(answers), GuestLimits())
-    before = [watch.share() for _ in range(25)]
-    during = [watch.share() for _ in range(10)]
-    after = [watch.share() for _ in range(20)]
-    assert set(before) == {1.0}
-    assert min(during) <= 0.1
-    assert after[-1] == 1.0
+def test_beside_guests_warming_starts_with_little_and_slows_down_when_hits_do(ticking):
+    taken = Latency(0.004)
+    watch = GuestWatch(None, taken, GuestLimits())
+    before = [watch.share() for _ in range(10)]
+    assert before == sorted(before)
+    assert before[0] < before[-1] == SHARE_BESIDE_GUESTS
+    taken.seconds = 0.040
+    during = [watch.share() for _ in range(8)]
+    assert min(during) == 0.0
+    taken.seconds = 0.004
+    assert [watch.share() for _ in range(10)][-1] == SHARE_BESIDE_GUESTS
+
+
+def test_slowness_that_is_not_of_warming_holds_it_up_for_one_pause_only(ticking):
+    """In the pause hits are slow too: so that is what is usual now."""
+    taken = Latency(0.004)
+    watch = GuestWatch(None, taken, GuestLimits())
+    [watch.share() for _ in range(10)]
+    taken.seconds = 0.040
+    assert [watch.share() for _ in range(40)][-1] == SHARE_BESIDE_GUESTS
 
 
 def test_noise_below_two_milliseconds_is_no_reason(ticking):
-    answers = iter([0.0002] * 25 + [0.0015] * 10)
-    watch = GuestWatch(None, lambda: next(answers), GuestLimits())
-    assert {watch.share() for _ in range(35)} == {1.0}
+    taken = Latency(0.0002)
+    watch = GuestWatch(None, taken, GuestLimits())
+    [watch.share() for _ in range(10)]
+    taken.seconds = 0.0019
+    assert {watch.share() for _ in range(20)} == {SHARE_BESIDE_GUESTS}
 
 
-def log_line(client: str, cache: str) -> str:
+def test_when_nobody_reads_warming_takes_all(ticking, tmp_path):
+    log = tmp_path / "access.log"
+    log.write_text("")
+    watch = GuestWatch(log, Latency(0.004), GuestLimits())
+    assert watch.share() == 1.0
+    log.write_text(log_line("guest", "HIT", ticking.time))
+    assert watch.share() == 0.0  # what is usual is measured first
+    assert 0.0 < watch.share() < SHARE_BESIDE_GUESTS
+    ticking.time += 10
+    assert watch.share() == 1.0
+
+
+def log_line(client: str, cache: str, at: float = 0.0) -> str:
     line = {
-        "time": 1.0, "main": "1", "method": "GET", "status": "206", "layer": "a" * 32, "layer_region": "", "range": "",
+        "time": at, "main": "1", "method": "GET", "status": "206", "layer": "a" * 32, "layer_region": "", "range": "",
         "slice": "", "cache": cache, "sent": "1", "upstream_bytes": "", "seconds": "0.1", "disk": "", "start": "",
         "client": client,
     }  # fmt: skip
@@ -150,11 +189,13 @@ def log_line(client: str, cache: str) -> str:
 )
 def test_only_guests_misses_pause_warming(ticking, tmp_path, client, cache, paused):
     log = tmp_path / "access.log"
-    log.write_text(log_line("guest", "MISS") * 1000)  # old lines: from before this run
+    ticking.time = 100.0
+    log.write_text(log_line("guest", "MISS", ticking.time - 60) * 1000)  # old lines: from before this run
     watch = GuestWatch(log, lambda: None, GuestLimits(misses_per_second=2.0))
     assert watch.share() == 1.0
     with log.open("a") as file:
-        file.write(log_line(client, cache) * 20)
+        file.write(log_line(client, cache, ticking.time) * 20)
+    watch.share()  # the first look after guests came is a pause: what is usual is measured
     assert (watch.share() == 0.0) is paused
 
 
@@ -163,7 +204,7 @@ def test_a_pause_ends_when_the_misses_are_over(ticking, tmp_path):
     log.write_text("")
     watch = GuestWatch(log, lambda: None, GuestLimits(misses_per_second=2.0))
     watch.share()
-    log.write_text(log_line("guest", "MISS") * 20)
+    log.write_text(log_line("guest", "MISS", ticking.time) * 20)
     assert watch.wait()
     assert watch.paused_seconds > 0
 
@@ -173,5 +214,5 @@ def test_a_pause_that_does_not_end_is_given_up(ticking, tmp_path):
     log.write_text("")
     watch = GuestWatch(log, lambda: None, GuestLimits(misses_per_second=0.0, max_pause_seconds=2.0))
     watch.share()
-    log.write_text(log_line("guest", "MISS") * 20)
+    log.write_text(log_line("guest", "MISS", ticking.time) * 20)
     assert not watch.wait()
