@@ -81,7 +81,7 @@ class Warmer:
         self._failures: dict[str, int] = {}
         self._busy = 0
         self._started = self._told = clock.monotonic()
-        self._stop = self._gave_up = False
+        self._stop = self._gave_up = self._ended = False
 
     def run(self, slices: Iterable[SliceRef]) -> WarmResult:
         """Ask for every slice once, however often it is named; may be called again: the result is of all calls.
@@ -89,7 +89,7 @@ class Warmer:
         Errors of single slices are counted, not raised. An error of `slices` itself (it may read tables while it
         goes) ends the run.
         """
-        source = iter(slices)
+        source, self._ended = iter(slices), False
         trouble: list[BaseException] = []
         threads = [
             threading.Thread(target=self._work, args=(number, source, trouble), daemon=True)
@@ -118,10 +118,9 @@ class Warmer:
 
     def _work(self, number: int, source: Iterator[SliceRef], trouble: list[BaseException]) -> None:
         try:
-            while (one := self._next(source)) is not None:
-                if self._may_fetch(number):
-                    self._fetch(one)
-                    self._tell()
+            while self._may_go_on(number) and (one := self._next(source)) is not None:
+                self._fetch(one)
+                self._tell()
         except BaseException as error:  # noqa: BLE001 - raised again by `run`
             trouble.append(error)
             self._stop = True
@@ -137,6 +136,7 @@ class Warmer:
                         continue
                     self._busy += 1
                 return one
+        self._ended = True
         return None
 
     def _refused(self, one: SliceRef) -> bool:
@@ -151,18 +151,16 @@ class Warmer:
             return True
         return False
 
-    def _may_fetch(self, number: int) -> bool:
-        """Threads beyond the share that guests leave wait; one always goes on unless all must."""
-        while True:
+    def _may_go_on(self, number: int) -> bool:
+        """Threads beyond the share that guests leave wait, until all is done; one always goes on unless all must."""
+        while not self._ended:
             if not self._watch.wait():
-                with self._lock:
-                    self._busy -= 1
-                    self._gave_up = True
-                    self._leave_out("guests kept the cache busy")
-                return False
+                self._gave_up = True  # the rest is left out
+                return True
             if number < max(1, round(self._watch.share() * self._concurrency)):
                 return True
-            clock.sleep(0.2)
+            clock.sleep(0.05)
+        return False
 
     def _fetch(self, one: SliceRef) -> None:
         try:

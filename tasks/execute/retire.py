@@ -94,7 +94,8 @@ class Retirement:
         view = self.look()
         seen = Tombstones(self.control).listing()
         ages = self._ages(seen)
-        asked = asked_for_warmth(ages, self.safety)
+        present = set(view.forest.ids)  # a tombstone outlives its layer
+        asked = [layer_id for layer_id in asked_for_warmth(ages, self.safety) if layer_id in present]
         cold = self.cold(asked) if asked else {}
         verdicts = self._judge(view, ages, cold)
         uploads = [] if verdicts.stopped else self._abandoned_uploads()

@@ -44,9 +44,15 @@ def exporter(url: str, chains: dict[str, Sequence[ChainLayer]] | None = None, **
 @contextlib.contextmanager
 def opened_chain(layers: Sequence[str], disk: str, exporter_socket: Path) -> Iterator[str]:
     """A storage daemon that opens the printed nodes; the URI of the tip's guest view."""
+    with opened_nodes(blockdev_nodes(layers, disk, exporter_socket)) as uri:
+        yield uri
+
+
+@contextlib.contextmanager
+def opened_nodes(nodes: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """The same for any nodes; the last one is `cw-tip`."""
     base = Path(tempfile.mkdtemp(prefix="cwq-", dir="/var/tmp"))
     socket = base / "tip.sock"
-    nodes = blockdev_nodes(layers, disk, exporter_socket)
     argv = ["qemu-storage-daemon", *[part for node in nodes for part in ("--blockdev", json.dumps(node))]]
     argv += ["--nbd-server", f"addr.type=unix,addr.path={socket}"]
     argv += ["--export", "type=nbd,id=e,node-name=cw-tip,name=tip"]

@@ -1,5 +1,7 @@
 """Seconds to open a long chain over the exporter, with and without the chain file that lets it prefetch.
 
+The peer is the same storage daemon on the same layers as local files: what QEMU itself needs for so many nodes.
+
 python -m tests.benchmarks.cache.open_chain [--layers 200] [--round-trip-ms 20]
 """
 
@@ -12,9 +14,10 @@ import time
 from pathlib import Path
 
 from tasks.embedded import s3
+from tests.support import vm
 from tests.support.chains import LayerSpec, build
 from tests.support.delay import delayed
-from tests.support.exporter import exporter, opened_chain
+from tests.support.exporter import exporter, opened_chain, opened_nodes
 from tests.support.ports import free_block
 from tests.support.site import running_site
 
@@ -42,7 +45,12 @@ def measure(server: s3.S3Server, folder: Path, asked: argparse.Namespace) -> Non
     with running_site(server) as site:
         site.add_disk("d", chain)
         known = {"d": [site.uploaded[layer] for layer in chain.layers]}
-        runs = [("cache cold", known), ("prefetched", known), ("one by one", {})]
+        local = vm.local_nodes([chain.path(layer) for layer in chain.layers])
+        runs = [("cache cold", known)] + 3 * [("prefetched", known)] + [("one by one", {})]
+        for _ in range(3):
+            started = time.monotonic()
+            with opened_nodes(local):
+                say(asked, "local files", time.monotonic() - started, 0)
         with delayed(site.cache.site.listen, asked.round_trip_ms / 1000) as address:
             for name, chains in runs:
                 site.cache.forget()
@@ -50,9 +58,13 @@ def measure(server: s3.S3Server, folder: Path, asked: argparse.Namespace) -> Non
                     started = time.monotonic()
                     with opened_chain(chain.layers, "d", nbd.socket):
                         seconds = time.monotonic() - started
-                requests = len(site.cache.log())
-                sys.stdout.write(f"{asked.layers} layers, {asked.round_trip_ms:g} ms, {name:10} ")
-                sys.stdout.write(f"{seconds:6.2f} s  {requests} requests\n")
+                say(asked, name, seconds, len(site.cache.log()))
+
+
+def say(asked: argparse.Namespace, name: str, seconds: float, requests: int) -> None:
+    line = f"{asked.layers} layers, {asked.round_trip_ms:g} ms, {name:11} {seconds:6.2f} s  {requests} requests\n"
+    sys.stdout.write(line)
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -233,6 +233,24 @@ def _two_tries():
     return Retrying(retry=retry_if_exception_type(Transient), stop=stop_after_attempt(2), reraise=True)
 
 
+def test_warming_goes_through_a_restart_of_the_cache(parts, tmp_path):
+    cache, east, _ = parts
+    layers = [new_layer(east) for _ in range(12)]
+    wanted = [one for layer in layers for one in slices_of(layer, "us-east")]
+    east.delay_seconds = 0.1
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(warmer(cache, tmp_path).run, wanted)
+        wait_until(lambda: any(line["client"] == "warm" for line in cache.log()))
+        cache.kill()
+        cache.start()
+        done = running.result(60)
+    assert done.fetched + done.present + done.failed == len(wanted)
+    again = warmer(cache, tmp_path).run(wanted)
+    assert (again.failed, again.fetched + again.present) == (0, len(wanted))
+    for layer in layers:
+        assert cached_content(cache, layer) == {number: right(number) for number in range(SLICES)}
+
+
 def test_warming_pauses_while_guests_wait_for_misses(parts, tmp_path):
     cache, east, _ = parts
     layer, busy = new_layer(east), threading.Event()

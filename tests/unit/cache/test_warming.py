@@ -12,7 +12,7 @@ from tasks.cache import guests
 from tasks.cache.guests import SHARE_BESIDE_GUESTS, GuestLimits, GuestWatch
 from tasks.cache.limits import SharedLimits
 from tasks.cache.regional import SliceRef
-from tasks.cache.warmer import Claims
+from tasks.cache.warmer import Claims, Warmer
 from tasks.inventory.reads import latency_bucket
 from tasks.settings import Region
 from tasks.stages.warm import allowed_bytes
@@ -88,6 +88,15 @@ def test_a_slice_is_claimed_once():
     ]
 
 
+def test_progress_tells_how_long_it_still_takes(tmp_path):
+    watch = GuestWatch(None, lambda: None, GuestLimits())
+    run = Warmer(Cache(), SharedLimits(tmp_path, 2, 0), watch, concurrency=2, max_bytes=1 << 40)  # type: ignore[arg-type]
+    run.run(SliceRef("a" * 32, "r", number, 40 * MIB) for number in range(5))
+    assert "ETA" not in run.progress(10.0)
+    run.expect(20)
+    assert run.progress(10.0) == "warm: 5/20 slices, 10.0 MiB fetched, 1.0 MiB/s, ETA 30.0 s"
+
+
 def test_the_last_slice_is_shorter():
     assert SliceRef("a" * 32, "r", 1, 2 * MIB + 5).last_byte == 2 * MIB + 4
     assert SliceRef("a" * 32, "r", 0, 2 * MIB + 5).length == 2 * MIB
@@ -113,6 +122,13 @@ class Clock:
 
     def now(self) -> datetime.datetime:
         return datetime.datetime.fromtimestamp(self.time, datetime.UTC)
+
+
+class Cache:
+    """One that has nothing and fetches at once."""
+
+    def fetch(self, one: SliceRef) -> bool:
+        return False
 
 
 class Latency:
