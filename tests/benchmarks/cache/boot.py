@@ -1,4 +1,6 @@
-"""Seconds until a real VM is up: all layers local, through the cache cold, and warmed.
+"""Seconds until a real VM is up: all layers local, local but over NBD, through the cache cold, and warmed.
+
+`nbd` is nbdkit's own file plugin on the local layers: what reading over NBD costs QEMU, whoever serves.
 
 python -m tests.benchmarks.cache.boot [--origin-ms 50 200] [--boots 3] [--layers 12]
 """
@@ -7,16 +9,19 @@ import argparse
 import os
 import secrets
 import statistics
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 from tasks.cache.blockdev import blockdev_nodes
 from tasks.embedded import s3
+from tasks.sockets import accepts
 from tasks.stages import warm
 from tests.benchmarks.cache.disks import DISK_BYTES, as_chain, evolved, far_site
 from tests.benchmarks.cache.open_chain import KEYS
 from tests.support import vm
+from tests.support.cache_server import wait_until
 from tests.support.chains import Chain
 from tests.support.exporter import exporter
 from tests.support.ports import free_block
@@ -44,11 +49,12 @@ def main() -> None:
 
 def measure(site: Site, chain: Chain, origin_ms: float, boots: int) -> None:
     """The three kinds take turns, so that the machine's noise is in all of them."""
-    seconds: dict[str, list[float]] = {"local": [], "cold": [], "warmed": []}
+    seconds: dict[str, list[float]] = {"local": [], "nbd": [], "cold": [], "warmed": []}
     upstream = {"cold": 0, "warmed": 0}
     paths = [chain.path(layer) for layer in chain.layers]
     for _ in range(boots):
         seconds["local"].append(vm.boot(site.folder, vm.local_nodes(paths), DISK_BYTES).seconds)
+        seconds["nbd"].append(boot_over_nbd(site, paths))
         site.cache.clear()
         for kind in ("cold", "warmed"):
             if kind == "warmed":
@@ -62,8 +68,26 @@ def measure(site: Site, chain: Chain, origin_ms: float, boots: int) -> None:
         line += f"  of {', '.join(f'{one:.2f}' for one in taken)}"
         line += f"  store requests {upstream[kind]}" if kind in upstream else ""
         sys.stdout.write(line + "\n")
-    ratio = statistics.median(seconds["warmed"]) / statistics.median(seconds["local"])
-    sys.stdout.write(f"origin {origin_ms:g} ms  warmed / local {ratio:.2f}\n")
+    for peer in ("local", "nbd"):
+        ratio = statistics.median(seconds["warmed"]) / statistics.median(seconds[peer])
+        sys.stdout.write(f"origin {origin_ms:g} ms  warmed / {peer} {ratio:.2f}\n")
+
+
+def boot_over_nbd(site: Site, paths: list[Path]) -> float:
+    socket = site.folder / "files.sock"
+    argv = ["nbdkit", "--foreground", "--readonly", "--unix", str(socket), "file", f"dir={paths[0].parent}"]
+    server = subprocess.Popen(argv)
+    try:
+        wait_until(lambda: accepts(socket))
+        nodes = vm.local_nodes(paths)
+        for node, path in zip(nodes[::2], paths, strict=True):
+            del node["filename"]
+            node |= {"driver": "nbd", "server": {"type": "unix", "path": str(socket)}, "export": path.name}
+        return vm.boot(site.folder, nodes, DISK_BYTES).seconds
+    finally:
+        server.terminate()
+        server.wait(10)
+        socket.unlink(missing_ok=True)
 
 
 def boot(site: Site, chain: Chain) -> float:
