@@ -1,9 +1,12 @@
 """Merges of three reference chains: our engines against fetch-all rebase, whole-disk rebase, rebase through the cache.
 
-    .venv/bin/python tests/benchmarks/merge.py [--scale 1.0] [--chains small-parent,long-run,remote-base] [--ours-only]
+    .venv/bin/python tests/benchmarks/merge.py [--scale 1.0] [--chains small-parent,long-run,remote-base]
+        [--link-mib 100] [--engines …] [--baselines same-chain,whole-disk,cache]
 
 Same store, one run. Bytes and requests are counted in a proxy before the store (bodies and headers, both directions);
-seconds are wall clock of a machine that may be busy: compare them within one run only.
+seconds are wall clock of a machine that may be busy: compare them within one run only. `--link-mib` bounds what passes
+the proxy in each direction, as a worker's network does: over loopback, a byte that the store copies itself costs the
+same two cores as one that is fetched. Chains are made and compared past the proxy.
 """
 
 import argparse
@@ -34,11 +37,20 @@ from tests.conftest import make_fleet
 from tests.support.cache_server import CacheServer, running_cache
 from tests.support.chains import Chain, LayerSpec, Op, build
 from tests.support.counting_proxy import CountingProxy, counting
-from tests.support.merges import Stores, download_chain, merge_action, publish_chain, upload_layer
+from tests.support.merges import (
+    Stores,
+    download_chain,
+    merge_action,
+    publish_chain,
+    run_extents,
+    upload_layer,
+    with_maps,
+)
 from tests.support.ports import free_block
 
 MIB = 1 << 20
 ENGINES: tuple[Engine, ...] = ("rebase", "stream", "compose")
+BASELINES = ("same-chain", "whole-disk", "cache")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +100,7 @@ def main() -> None:
     os.environ.update(AWS_ACCESS_KEY_ID=server.access_key, AWS_SECRET_ACCESS_KEY=server.secret_key)
     s3.start(server)
     try:
-        with counting((s3.HOST, server.port)) as proxy:
+        with counting((s3.HOST, server.port), options.link_mib * MIB) as proxy:
             for reference in references(options.scale):
                 if options.chains and reference.name not in options.chains.split(","):
                     continue
@@ -103,16 +115,18 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--scale", type=float, default=1.0)
     parser.add_argument("--chains", default="")
     parser.add_argument("--garbage", type=float, default=0.5)
-    parser.add_argument("--ours-only", action="store_true")
-    parser.add_argument("--no-whole-disk", action="store_true")
+    parser.add_argument("--link-mib", type=float, default=0, help="MiB/s of the worker's link, each way; 0: loopback")
+    parser.add_argument("--engines", default=",".join(ENGINES))
+    parser.add_argument("--baselines", default=",".join(BASELINES), help="empty: none")
     parser.add_argument("--dir", type=Path, default=Path("/var/tmp/chainwright-merge-bench"))
     return parser.parse_args()
 
 
 def measure(reference: Reference, server: s3.S3Server, proxy: CountingProxy, options: argparse.Namespace) -> None:
     folder = options.dir / reference.name
-    fleet = through_proxy(make_fleet(server, options.dir / "work" / reference.name), proxy, options.garbage)
-    stores = open_stores(fleet)
+    direct = make_fleet(server, options.dir / "work" / reference.name)
+    fleet = through_proxy(direct, proxy, options.garbage)
+    stores = open_stores(direct)
     if reference.sizes_mib:
         chain = make_chain(reference, folder / "chain")
         refs = publish_chain(fleet, stores, chain, "d0", reference.regions, home="us-east")
@@ -121,11 +135,11 @@ def measure(reference: Reference, server: s3.S3Server, proxy: CountingProxy, opt
         refs = [upload_layer(stores, chain, layer, "us-east") for layer in reversed(chain.layers)]
     say(f"\n## {reference.name}: {len(refs)} layers, {sum(ref.size_bytes for ref in refs) / MIB:.0f} MiB")
     floor = report_floor(reference, chain)
-    rows = [ours(reference, fleet, stores, refs, engine, proxy) for engine in ENGINES]
-    for engine in ENGINES:
+    engines = [engine for engine in ENGINES if engine in options.engines.split(",")]
+    rows = [ours(reference, fleet, stores, chain, refs, engine, proxy) for engine in engines]
+    for engine in engines:
         assert_same_disk(fleet, stores, chain, f"d-{engine}", folder / "after")
-    if not options.ours_only:
-        rows += baselines(reference, fleet, stores, refs, proxy, folder, options)
+    rows += baselines(reference, fleet, refs, proxy, folder, options.baselines.split(","))
     print_rows(rows, floor)
     shutil.rmtree(folder)
 
@@ -189,16 +203,28 @@ def report_floor(reference: Reference, chain: Chain) -> int:
 
 
 def ours(
-    reference: Reference, fleet: Fleet, stores: Stores, refs: list[LayerRef], engine: Engine, proxy: CountingProxy
+    reference: Reference,
+    fleet: Fleet,
+    stores: Stores,
+    chain: Chain,
+    refs: list[LayerRef],
+    engine: Engine,
+    proxy: CountingProxy,
 ) -> Row:
-    """One engine, on the reference's run."""
+    """One engine, on the reference's run; compose with the extents beside the plan, which are counted when fetched."""
     disk = f"d-{engine}"
     clone_head(fleet, stores, refs, disk)
     action = merge_action(refs, disk, engine, reference.top, reference.bottom, temp_bytes=0)
+    if engine == "compose":
+        action = with_maps(fleet, stores, action, run_extents(chain, action))
     proxy.reset()
     began = time.perf_counter()
-    receipt = apply_merge(fleet, action, "bench")
+    steps: list[tuple[str, float]] = []
+    receipt = apply_merge(
+        fleet, action, "bench", checkpoint=lambda point: steps.append((point, time.perf_counter() - began))
+    )
     seconds = time.perf_counter() - began
+    say(f"{engine}: " + ", ".join(f"{point} {at:.2f}" for point, at in steps))
     assert receipt.outcome == "published", receipt.reason
     assert receipt.actual is not None
     read, sent = (sum(x.values()) for x in (receipt.actual.read_bytes, receipt.actual.write_bytes))
@@ -217,12 +243,12 @@ def clone_head(fleet: Fleet, stores: Stores, refs: list[LayerRef], disk: str) ->
 def baselines(
     reference: Reference,
     fleet: Fleet,
-    stores: Stores,
     refs: list[LayerRef],
     proxy: CountingProxy,
     folder: Path,
-    options: argparse.Namespace,
+    wanted: list[str],
 ) -> list[Row]:
+    stores = open_stores(fleet)
     run = refs[reference.top : reference.bottom + 1]
     base = refs[reference.bottom + 1]
 
@@ -234,18 +260,23 @@ def baselines(
         os.link(work / name(base), work / "other.qcow2")
         tool(["qemu-img", "rebase", "-f", "qcow2", "-F", "qcow2", "-b", "other.qcow2", name(run[0])], work)
 
-    ways: list[tuple[str, Callable[[Path], None]]] = [("fetch all + rebase, same chain", same_chain)]
-    if not options.no_whole_disk:
-        ways.append(("fetch all + rebase, whole disk", whole_disk))
-    rows = [fetch_all(reference, fleet, stores, refs, proxy, folder / f"w{n}", *way) for n, way in enumerate(ways)]
-    with running_cache(fleet, "us-east", cache_bytes=8 << 30) as cache:
-        rows.append(through_cache(reference, stores, refs, proxy, folder / "cached", cache))
+    ways: list[tuple[str, str, Callable[[Path], None]]] = [
+        ("same-chain", "fetch all + rebase, same chain", same_chain),
+        ("whole-disk", "fetch all + rebase, whole disk", whole_disk),
+    ]
+    rows = [
+        fetch_all(reference, stores, refs, proxy, folder / short, way, rebase)
+        for short, way, rebase in ways
+        if short in wanted
+    ]
+    if "cache" in wanted:
+        with running_cache(fleet, "us-east", cache_bytes=8 << 30) as cache:
+            rows.append(through_cache(reference, stores, refs, proxy, folder / "cached", cache))
     return rows
 
 
 def fetch_all(
     reference: Reference,
-    fleet: Fleet,
     stores: Stores,
     refs: list[LayerRef],
     proxy: CountingProxy,

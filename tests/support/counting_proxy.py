@@ -4,6 +4,7 @@ import contextlib
 import re
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -20,11 +21,30 @@ class Counted:
     requests: int = 0
 
 
-class CountingProxy:
-    """Listens on loopback and forwards every connection to one target."""
+class Link:
+    """One direction of a network interface: all connections together pass at most so many bytes a second."""
 
-    def __init__(self, target: tuple[str, int]) -> None:
+    def __init__(self, bytes_per_second: float) -> None:
+        self._rate = bytes_per_second
+        self._lock = threading.Lock()
+        self._free_at = 0.0
+
+    def take(self, count: int) -> None:
+        """Sleep for as long as the bytes occupy the link, after those that came before."""
+        if not self._rate:
+            return
+        with self._lock:
+            self._free_at = max(self._free_at, time.monotonic()) + count / self._rate
+            wait = self._free_at - time.monotonic()
+        time.sleep(max(0.0, wait))
+
+
+class CountingProxy:
+    """Listens on loopback and forwards every connection to one target, at most so fast in each direction (0: as is)."""
+
+    def __init__(self, target: tuple[str, int], bytes_per_second: float = 0) -> None:
         self._target = target
+        self._up, self._down = Link(bytes_per_second), Link(bytes_per_second)
         self._lock = threading.Lock()
         self.counted = Counted()
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=256)
@@ -59,15 +79,16 @@ class CountingProxy:
                         self.counted.requests += len(_REQUEST.findall(block[:200]))
                     else:
                         self.counted.sent += len(block)
+                (self._up if upwards else self._down).take(len(block))
                 sink.sendall(block)
         with contextlib.suppress(OSError):
             sink.shutdown(socket.SHUT_WR)
 
 
 @contextlib.contextmanager
-def counting(target: tuple[str, int]) -> Iterator[CountingProxy]:
+def counting(target: tuple[str, int], bytes_per_second: float = 0) -> Iterator[CountingProxy]:
     """A proxy for the length of a block."""
-    proxy = CountingProxy(target)
+    proxy = CountingProxy(target, bytes_per_second)
     try:
         yield proxy
     finally:
