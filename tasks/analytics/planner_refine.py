@@ -5,19 +5,23 @@
 A plan never exceeds its budget with the exact costs either, for the last choice is made with them.
 """
 
+import hashlib
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 
 import duckdb
 
 from tasks.analytics.planner_inputs import extents_of
+from tasks.chain import run_maps
 from tasks.chain.extent import Extents
 from tasks.plan.builder import Proposals, assemble, propose_all, select
 from tasks.plan.candidates import Candidate, refined
 from tasks.plan.inputs import FleetInput, LayerInput
 from tasks.plan.predict import Detail, Merge, detail, predict
 from tasks.plan.steps import Plan
+from tasks.store import keys
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +49,28 @@ def exact_plan(connection: duckdb.DuckDBPyConnection, fleet: FleetInput) -> Plan
         picks = select(proposals, budget)
     if left <= 0:
         log.warning("plan of %s: more than %d extents; some costs are estimates", fleet.snapshot_id, MAX_EXTENTS)
-    return assemble(fleet, proposals, picks)
+    return _with_maps(connection, proposals, picks, assemble(fleet, proposals, picks))
+
+
+def _with_maps(connection: duckdb.DuckDBPyConnection, proposals: Proposals, picks: Sequence[int], plan: Plan) -> Plan:
+    """The plan with the extents of every run that compose merges (only those that were read for its exact cost)."""
+    places = [(disk, pick) for disk, pick in enumerate(picks) if pick >= 0]
+    places = [place for place in places if _at(proposals, place).exact and _at(proposals, place).engine == "compose"]
+    bodies: dict[str, bytes] = {}  # by disk: a head is swung once per plan
+    for batch in _batches(proposals, places):
+        runs = [_run(_at(proposals, place)) for place in batch]
+        found = extents_of(connection, sorted({layer.layer_no for run in runs for layer in run}))
+        for place, run in zip(batch, runs, strict=True):
+            objects = [run_maps.Name(layer.layer_id, layer.etag) for layer in run]
+            disk = _at(proposals, place).chain.head.disk_id
+            bodies[disk] = run_maps.encode(objects, [found[layer.layer_no] for layer in run])
+    names = {disk: keys.run_maps(plan.snapshot_id, hashlib.sha256(body).hexdigest()) for disk, body in bodies.items()}
+    actions = (replace(action, maps=names.get(action.disk_id, "")) for action in plan.actions)
+    return replace(plan, actions=tuple(actions), maps={names[disk]: body for disk, body in bodies.items()})
+
+
+def _run(candidate: Candidate) -> tuple[LayerInput, ...]:
+    return candidate.chain.layers[candidate.span.top : candidate.span.bottom + 1]
 
 
 def _at(proposals: Proposals, place: Place) -> Candidate:

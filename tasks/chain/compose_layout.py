@@ -10,42 +10,32 @@ Coordinates: `guest` and `host` are cluster numbers where the name says so, byte
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
+from tasks.chain.compose_pieces import Pieces, Source, check_ends, copyable_clusters, pieces_of, touching, zero_clusters
 from tasks.chain.compose_segments import Segment, choose_segments
-from tasks.chain.extent import I64
-from tasks.chain.layer import ExtentKind
+from tasks.chain.extent import I64, Ranges, ranges_of
 from tasks.chain.parts import MIN_PART_BYTES
 from tasks.chain.qcow2_layout import SECTOR
-from tasks.chain.visible import NOBODY, LayerView, Visible, resolve
-from tasks.errors import Refused
+from tasks.chain.visible import LayerView, resolve
 
 PART_PRICE_BYTES = 256 << 10  # fetching less than this is cheaper than one more part to copy
-MAX_SEGMENTS = 8000  # of S3's 10,000 parts: the rest is for the front and for cutting long segments
+MAX_SEGMENTS = 7000  # of 10,000 parts: `parts.cut` makes at most 2,500 more of long ones
 REFCOUNT_BYTES = 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Source:
-    """A layer of the run. `copyable`: may the result's store copy its ranges itself?"""
+class Rewritten:
+    """An image that QEMU wrote to, in a local file of `file_bytes`; before, it was an object of `old_bytes`."""
 
-    view: LayerView
-    object_bytes: int
-    copyable: bool
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Pieces:
-    """Live clusters of the result in guest order. Columns of equal length; `host`, `length` in bytes of the source."""
-
-    guest: I64  # cluster number
-    source: I64
-    host: I64
-    length: I64  # stored bytes: less than a cluster for compressed ones, or at an object's end
-    compressed: npt.NDArray[np.bool_]
+    view: LayerView  # as it is now
+    file_bytes: int
+    old_bytes: int
+    changed: Ranges  # where the file differs from the object
+    copyable: bool  # may the result's store copy ranges of the object?
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,6 +76,13 @@ class Tables:
     end: int
 
 
+def packed_ranges(layout: Layout, number: int) -> Ranges:
+    """What must be fetched of a source: its pieces that go to the front."""
+    mine = layout.packed & (layout.pieces.source == number)
+    host = layout.pieces.host[mine]
+    return ranges_of(host, host + layout.pieces.length[mine])
+
+
 def lay_out(sources: Sequence[Source], cluster_bits: int, *, has_base: bool, max_dead_share: float) -> Layout:
     """The best layout whose dead bytes are at most `max_dead_share` of the result.
 
@@ -93,14 +90,22 @@ def lay_out(sources: Sequence[Source], cluster_bits: int, *, has_base: bool, max
     """
     cluster_size, size = 1 << cluster_bits, sources[0].view.virtual_size
     view = resolve([source.view for source in sources])
-    _check_ends(view, cluster_size)
-    pieces = _pieces(view, sources, cluster_size)
-    zero = _clusters_of(view, _is_zero(view), cluster_size)[0] if has_base else np.empty(0, np.int64)
-    candidates = [_copyable_clusters(pieces, number, source, cluster_bits) for number, source in enumerate(sources)]
+    check_ends(view, cluster_size)
+    pieces = pieces_of(view, sources, cluster_size)
+    zero = zero_clusters(view, cluster_size) if has_base else np.empty(0, np.int64)
+    candidates = [copyable_clusters(pieces, number, source, cluster_bits) for number, source in enumerate(sources)]
+    return _best(pieces, zero, candidates, size, cluster_bits, max_dead_share)
+
+
+def _best(
+    pieces: Pieces, zero: I64, candidates: Sequence[I64], size: int, cluster_bits: int, max_dead_share: float
+) -> Layout:
+    """`candidates`: per source the live clusters that may be copied."""
+    cluster_size = 1 << cluster_bits
     least = -(-MIN_PART_BYTES // cluster_size)
     packed = _place(pieces, zero, [], size, cluster_bits)  # what it would be without any copy: no dead bytes
     budget = int(max_dead_share / max(1e-9, 1 - max_dead_share) * (packed.total_bytes >> cluster_bits))
-    segments = choose_segments(candidates, least, budget, PART_PRICE_BYTES >> cluster_bits)
+    segments = choose_segments(list(candidates), least, budget, PART_PRICE_BYTES >> cluster_bits)
     segments = sorted(segments, key=lambda s: -s.live)[:MAX_SEGMENTS]
     while segments:
         made = _place(pieces, zero, segments, size, cluster_bits)
@@ -110,58 +115,20 @@ def lay_out(sources: Sequence[Source], cluster_bits: int, *, has_base: bool, max
     return packed
 
 
-def _check_ends(view: Visible, cluster_size: int) -> None:
-    """A cluster must be decided by one layer: where a shorter layer ends inside one, this may fail (hazard 1)."""
-    inner = np.flatnonzero(view.start % cluster_size)
-    before = inner - 1
-    zero = _is_zero(view)
-    same = (view.owner[inner] == view.owner[before]) & (view.extent_start[inner] == view.extent_start[before])
-    wrong = inner[~(same | (zero[inner] & zero[before]) | _both_nobody(view, inner, before))]
-    if len(wrong):
-        at = int(view.start[wrong[0]])
-        raise Refused("short_parent", f"a layer of the run ends at {at}, inside a cluster that it shares with others")
+def lay_out_again(image: Rewritten, cluster_bits: int, max_dead_share: float) -> Layout:
+    """A layout for an image that QEMU wrote to: source 0 is the object as it was, source 1 what is new or changed.
 
-
-def _is_zero(view: Visible) -> npt.NDArray[np.bool_]:
-    zero = (view.kind == ExtentKind.ZERO) | (view.kind == ExtentKind.ZERO_ALLOCATED)
-    return np.asarray(zero & (view.owner != NOBODY))
-
-
-def _both_nobody(view: Visible, left: I64, right: I64) -> npt.NDArray[np.bool_]:
-    return np.asarray((view.owner[left] == NOBODY) & (view.owner[right] == NOBODY))
-
-
-def _clusters_of(view: Visible, mask: npt.NDArray[np.bool_], cluster_size: int) -> tuple[I64, I64]:
-    """(cluster number, row) of every cluster that the masked pieces hold; one that is cut in two counts once."""
-    rows = np.flatnonzero(mask)
-    first = -(-view.start[rows] // cluster_size)
-    last = -(-(view.start[rows] + view.length[rows]) // cluster_size)
-    count = np.maximum(last - first, 0)
-    row = np.repeat(rows, count)
-    nth = np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count)
-    return np.repeat(first, count) + nth, row
-
-
-def _pieces(view: Visible, sources: Sequence[Source], cluster_size: int) -> Pieces:
-    stored = (view.kind == ExtentKind.DATA) | (view.kind == ExtentKind.COMPRESSED)
-    guest, row = _clusters_of(view, stored & (view.owner != NOBODY), cluster_size)
-    compressed = view.kind[row] == ExtentKind.COMPRESSED
-    owner = view.owner[row].astype(np.int64)
-    host = view.host_offset[row] + np.where(compressed, 0, guest * cluster_size - view.start[row])
-    ends = np.array([source.object_bytes for source in sources], np.int64)
-    length = np.where(compressed, view.host_length[row], np.clip(ends[owner] - host, 0, cluster_size))
-    return Pieces(guest, owner, host, length, compressed)
-
-
-def _copyable_clusters(pieces: Pieces, number: int, source: Source, cluster_bits: int) -> I64:
-    """Live host clusters of a source that lie in its object whole."""
-    if not source.copyable or source.object_bytes < MIN_PART_BYTES:
-        return np.empty(0, np.int64)
-    mine = pieces.source == number
-    first = pieces.host[mine] >> cluster_bits
-    last = (pieces.host[mine] + np.maximum(pieces.length[mine], 1) - 1) >> cluster_bits
-    touched = np.unique(np.concatenate([(first + k)[first + k <= last] for k in range(3)]))
-    return touched[touched < source.object_bytes >> cluster_bits]
+    A cluster that was changed even in part belongs to source 1.
+    """
+    seen = resolve([image.view])
+    pieces = pieces_of(seen, [Source(image.view, image.file_bytes, image.copyable)], 1 << cluster_bits)
+    end = np.iinfo(np.int64).max
+    fresh = ranges_of(np.append(image.changed.start, image.old_bytes), np.append(image.changed.end, end))
+    pieces = replace(pieces, source=touching(pieces, fresh, 1 << cluster_bits).astype(np.int64))
+    zero = zero_clusters(seen, 1 << cluster_bits)
+    old = Source(image.view, image.old_bytes, image.copyable)
+    candidates = [copyable_clusters(pieces, 0, old, cluster_bits), np.empty(0, np.int64)]
+    return _best(pieces, zero, candidates, image.view.virtual_size, cluster_bits, max_dead_share)
 
 
 def _feed_front(segments: list[Segment], candidates: Sequence[I64], need: int, least: int) -> list[Segment]:

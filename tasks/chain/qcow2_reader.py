@@ -77,6 +77,7 @@ class Qcow2Reader:
         self._rules = rules or NameRules()
         self._limits = limits or Limits()
         self._facts = LayerFacts(status="ok")
+        self.header_accepted = False  # the header, its extensions and the backing name are read and sound
         self._ready: list[Extents] = []
         self._held = empty()  # the last extent so far: the next table may go on with it
         self._first = Blocks((), ())
@@ -122,6 +123,7 @@ class Qcow2Reader:
             block = yield from self._read_first(header.cluster_size)
         self._facts = _facts_of(header)
         extensions = self._check(block, header)
+        self.header_accepted = True
         usage = HostUsage(-(-self._object_bytes // header.cluster_size))
         _own_places(header, extensions, usage)
         tables = yield from self._read_tables(header, extensions)

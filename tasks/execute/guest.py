@@ -7,6 +7,7 @@ Every read goes through `HeldFile.read`, so a byte that was never fetched is an 
 import hashlib
 import zlib
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -100,6 +101,15 @@ class GuestView:
             facts = layer.map.facts
             self._cluster = ((owner, host), inflate(raw, facts.compression_type, facts.cluster_size))
         return self._cluster[1]
+
+
+def same_content(before: GuestView, after: GuestView, ranges: Ranges) -> str:
+    """The hash of the ranges through both views, read side by side. Permanent if they differ."""
+    with ThreadPoolExecutor(2) as pool:
+        old, new = list(pool.map(GuestView.sha256, (before, after), (ranges, ranges)))
+    if old != new:
+        raise Permanent(f"content of {ranges.total_bytes} bytes differs: {old} became {new}")
+    return old
 
 
 def inflate(raw: bytes, compression: str, cluster_size: int) -> bytes:

@@ -1,11 +1,12 @@
 """What every step of one attempt of one action needs."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tasks.chain.extent import Extents
 from tasks.chain.layer import layer_file_name
 from tasks.chain.qcow2_layout import KNOWN_HEADER_BYTES, parse_header
 from tasks.chain.qcow2_names import NameRules
@@ -13,7 +14,9 @@ from tasks.errors import NotFound, PreconditionFailed, Refused
 from tasks.execute.checkpoint import Checkpoint
 from tasks.execute.guest import LocalLayer
 from tasks.execute.meter import Meter
-from tasks.execute.replica import Replica, read_metadata
+from tasks.execute.parallel import in_parallel
+from tasks.execute.replica import Replica, read_header, read_metadata
+from tasks.inventory.local import LayerMap
 from tasks.plan.steps import LayerRef, MergeAction
 from tasks.qemu.process import Limits
 from tasks.settings import Fleet
@@ -35,6 +38,7 @@ class Job:
     stores: dict[str, ObjectStore]
     meter: Meter
     at: Checkpoint
+    maps: bytes | None = None  # extents of the run as the plan saw them
     folder: Path = Path()  # set once space is reserved
     opened: ExitStack = field(default_factory=ExitStack)  # closes the files in it, before the folder goes
 
@@ -81,26 +85,51 @@ def check_inputs(job: Job, refs: Sequence[LayerRef]) -> None:
     for ref in refs:
         if ref.region not in job.stores:
             raise Refused("unknown_region", f"layer {ref.layer_id}: this fleet has no region {ref.region!r}")
-        try:
-            info = job.stores[ref.region].info(keys.layer(ref.layer_id))
-        except NotFound:
-            raise Refused("stale_layer", f"layer {ref.layer_id} is not in {ref.region} any more") from None
-        if info.etag != ref.etag or info.size != ref.size_bytes:
-            raise Refused("stale_layer", f"layer {ref.layer_id} in {ref.region} is not the object that was planned")
+    in_parallel(lambda ref: _check_input(job, ref), refs)
 
 
-def open_layer(job: Job, ref: LayerRef) -> tuple[Replica, LocalLayer]:
+def _check_input(job: Job, ref: LayerRef) -> None:
+    try:
+        info = job.stores[ref.region].info(keys.layer(ref.layer_id))
+    except NotFound:
+        raise Refused("stale_layer", f"layer {ref.layer_id} is not in {ref.region} any more") from None
+    if info.etag != ref.etag or info.size != ref.size_bytes:
+        raise Refused("stale_layer", f"layer {ref.layer_id} in {ref.region} is not the object that was planned")
+
+
+Opened = tuple[Replica, LocalLayer]
+
+
+def open_layer(job: Job, ref: LayerRef) -> Opened:
     """A sparse replica of the layer in the work directory, its metadata read and accepted."""
+    return _opened(job, ref, read_metadata)
+
+
+def open_layers(job: Job, refs: Sequence[LayerRef]) -> list[Opened]:
+    """Several at once."""
+    return in_parallel(lambda ref: open_layer(job, ref), refs)
+
+
+def open_known(job: Job, ref: LayerRef, extents: Extents) -> Opened:
+    """The same for a layer whose extents are known for its ETag: only its header is read and accepted."""
+
+    def read(replica: Replica, rules: NameRules) -> LayerMap:
+        return LayerMap(read_header(replica, rules), extents)
+
+    return _opened(job, ref, read)
+
+
+def _opened(job: Job, ref: LayerRef, read: Callable[[Replica, NameRules], LayerMap]) -> Opened:
     replica = Replica(ref, job.stores[ref.region], job.folder)
     job.opened.callback(replica.close)
     try:
-        found = read_metadata(replica, NameRules(own_name=layer_file_name(ref.layer_id)))
+        found = read(replica, NameRules(own_name=layer_file_name(ref.layer_id)))
     except PreconditionFailed:
         raise Refused("stale_layer", f"layer {ref.layer_id} in {ref.region} changed under us") from None
     return replica, LocalLayer(replica, found)
 
 
-def check_links(layers: Sequence[tuple[Replica, LocalLayer]], base: LayerRef | None, *, complete: bool) -> None:
+def check_links(layers: Sequence[Opened], base: LayerRef | None, *, complete: bool) -> None:
     """Each layer's header names the next one of the plan, in format qcow2 (hazards 3, 13, 14).
 
     `base` is what the last one must name (None: nothing). `complete`: is the last one the end of the plan's chain?
@@ -117,7 +146,7 @@ def check_links(layers: Sequence[tuple[Replica, LocalLayer]], base: LayerRef | N
             raise Refused("backing_format", f"layer {replica.ref.layer_id} declares {facts.backing_format!r}")
 
 
-def check_bitmaps(job: Job, run: Sequence[tuple[Replica, LocalLayer]], *, top_too: bool) -> None:
+def check_bitmaps(job: Job, run: Sequence[Opened], *, top_too: bool) -> None:
     """Refused (`bitmaps_present`) if the merge would lose or dirty persistent bitmaps (hazard 10).
 
     `top_too`: QEMU writes into the top, so that bitmaps there are refused even where policy lets others be dropped.

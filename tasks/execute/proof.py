@@ -17,7 +17,7 @@ from tasks.chain.fetches import align, clip
 from tasks.chain.layer import ExtentKind, layer_file_name
 from tasks.chain.visible import NOBODY, Visible, resolve
 from tasks.errors import Permanent
-from tasks.execute.guest import GuestView, LocalLayer, ranges_where
+from tasks.execute.guest import GuestView, LocalLayer, ranges_where, same_content
 from tasks.execute.receipt import Proof
 from tasks.execute.replica import one_range
 from tasks.plan.steps import LayerRef
@@ -41,29 +41,33 @@ class Evidence:
     drops_equal: bool  # may the result leave out what the base shows already (rebase)?
 
 
-def prove(evidence: Evidence) -> Proof:
-    """Permanent, with the reason, unless all four hold."""
+def prove(evidence: Evidence, shown: LocalLayer | None = None) -> Proof:
+    """Permanent, with the reason, unless all four hold. `shown`: the result as it is uploaded, if laid out again."""
     result, top = evidence.result, evidence.run[0]
     check = evidence.check
     if check.corruptions or check.check_errors or check.leaks > evidence.leaks_before:
         raise Permanent(f"image check of the result: {check}")
     _check_header(evidence)
-    moved = needs.moved([layer.view for layer in evidence.run], top.map.facts.cluster_size)
+    moved = moved_ranges(evidence)
     _check_map(evidence, moved)
     size = top.map.facts.virtual_size
-    before = GuestView([*evidence.run, *evidence.under], size).sha256(moved)
-    after = GuestView([result, *evidence.under], size).sha256(moved)
-    if before != after:
-        raise Permanent(f"content of the moved ranges differs: {before} became {after}")
+    before = GuestView([*evidence.run, *evidence.under], size)
+    digest = same_content(before, GuestView([shown or result, *evidence.under], size), moved)
     return Proof(
         image_check="clean" if check.clean else f"{check.leaks} clusters leaked before",
         ranges_compared=len(moved),
         bytes_compared=moved.total_bytes,
-        sha256_before=before,
-        sha256_after=after,
+        sha256_before=digest,
+        sha256_after=digest,
         uploaded_sha256="",
         map_equal=True,
     )
+
+
+def moved_ranges(evidence: Evidence) -> Ranges:
+    """Guest ranges that the lower layers decided."""
+    run = evidence.run
+    return needs.moved([layer.view for layer in run], run[0].map.facts.cluster_size)
 
 
 def _check_header(evidence: Evidence) -> None:

@@ -9,7 +9,7 @@ Order, and what a crash leaves (only files in the work directory, which the next
 
 1. metadata, then the needed clusters of the run, the base and what is under it
 2. qemu-img rebase writes into the replica of the top
-3. the replica's header gets the base's file name
+3. the replica's header gets the base's file name; the result is laid out for the upload (`tasks.execute.relaid`)
 """
 
 from tasks.chain import needs
@@ -18,15 +18,15 @@ from tasks.chain.layer import layer_file_name
 from tasks.errors import Refused
 from tasks.execute import guarded
 from tasks.execute.guest import LocalLayer
-from tasks.execute.job import Job, check_bitmaps, check_links, open_layer
-from tasks.execute.proof import Evidence, prove
-from tasks.execute.replica import Replica, one_range
-from tasks.execute.result import Result, parts_over
+from tasks.execute.job import Job, Opened, check_bitmaps, check_links, open_layers
+from tasks.execute.proof import Evidence
+from tasks.execute.relaid import finish
+from tasks.execute.replica import one_range
+from tasks.execute.result import Result
 from tasks.inventory.local import inspect_file
 from tasks.qemu import guard, img
 from tasks.units import MIB
 
-Opened = tuple[Replica, LocalLayer]
 _ROOM_CLUSTERS = 64  # for new L2 tables and refcount blocks, besides what is computed
 
 
@@ -35,8 +35,8 @@ def merge(job: Job) -> Result:
     action = job.action
     if action.base is None:
         raise Refused("flatten", f"disk {action.disk_id}: rebase needs a base to compare with")
-    run = [open_layer(job, ref) for ref in action.run]
-    under = [open_layer(job, ref) for ref in (action.base, *action.below)]
+    layers = open_layers(job, (*action.run, action.base, *action.below))
+    run, under = layers[: len(action.run)], layers[len(action.run) :]
     check_links([*run, *under], None, complete=True)
     check_bitmaps(job, run, top_too=True)
     _fetch(run, under)
@@ -65,7 +65,7 @@ def merge(job: Job) -> Result:
         base_size=under[0][1].map.facts.virtual_size,
         drops_equal=True,
     )
-    return Result(result, parts_over(job, top, changed), lambda: prove(evidence))
+    return finish(job, top, changed, evidence)
 
 
 def room(run: list[Opened]) -> int:

@@ -6,23 +6,23 @@ A replica is never handed to QEMU as a plain file unless it is whole: a hole wou
 """
 
 import os
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
 from tasks.chain import extent, fetches
-from tasks.chain.extent import Ranges, ranges_of, subtract, union
-from tasks.chain.layer import layer_file_name
+from tasks.chain.extent import Extents, Ranges, ranges_of, subtract, union
+from tasks.chain.layer import LayerFacts, layer_file_name
 from tasks.chain.qcow2_names import NameRules
 from tasks.chain.qcow2_reader import Qcow2Reader
 from tasks.errors import Permanent, PreconditionFailed, Refused
+from tasks.execute.parallel import in_parallel
 from tasks.inventory.local import LayerMap
 from tasks.plan.steps import LayerRef
 from tasks.store import keys
 from tasks.store.base import ObjectStore
 
-PARALLEL_REQUESTS = 8
+HEADER_BYTES = 64 << 10  # where only the header is read; the first cluster at least
 FIRST_READ_BYTES = 256 << 10  # header, refcount table, first refcount block and L1 of an image that QEMU made
 
 
@@ -69,15 +69,7 @@ class Replica(HeldFile):
         missing = subtract(fetches.clip(ranges, self.ref.size_bytes), self.held)
         wanted = fetches.clip(fetches.coalesce(missing), self.ref.size_bytes)
         requests = fetches.requests(wanted)
-        if len(requests) == 1:
-            self._fetch_one(requests[0])
-        elif requests:
-            with ThreadPoolExecutor(min(PARALLEL_REQUESTS, len(requests))) as pool:
-                try:
-                    for _ in pool.map(self._fetch_one, requests):
-                        pass
-                finally:
-                    pool.shutdown(wait=True, cancel_futures=True)
+        in_parallel(self._fetch_one, requests)
         self.held = union(self.held, wanted)
 
     def fetch_whole(self) -> None:
@@ -118,14 +110,30 @@ def read_metadata(replica: Replica, rules: NameRules) -> LayerMap:
     reader = Qcow2Reader(replica.ref.size_bytes, rules, first_read_bytes=FIRST_READ_BYTES)
     parts = []
     while reader.wants:
-        wants = reader.wants
-        starts = np.array([wanted.start for wanted in wants], np.int64)
-        replica.fetch(ranges_of(starts, np.array([wanted.end for wanted in wants], np.int64)))
-        parts += reader.feed([replica.read(w.start, w.length) for w in wants])
+        parts += _feed(reader, replica)
+    return LayerMap(_accepted(reader, replica), extent.concat(parts))
+
+
+def read_header(replica: Replica, rules: NameRules) -> LayerFacts:
+    """What the header alone says, its extensions and the backing name included. Refused like `read_metadata`."""
+    reader = Qcow2Reader(replica.ref.size_bytes, rules, first_read_bytes=HEADER_BYTES)
+    while reader.wants and not reader.header_accepted:
+        _feed(reader, replica)
+    return _accepted(reader, replica)
+
+
+def _feed(reader: Qcow2Reader, replica: Replica) -> list[Extents]:
+    wants = reader.wants
+    starts = np.array([wanted.start for wanted in wants], np.int64)
+    replica.fetch(ranges_of(starts, np.array([wanted.end for wanted in wants], np.int64)))
+    return reader.feed([replica.read(w.start, w.length) for w in wants])
+
+
+def _accepted(reader: Qcow2Reader, replica: Replica) -> LayerFacts:
     facts = reader.facts
     if facts.status != "ok":
         raise Refused(facts.reason or "unreadable", f"layer {replica.ref.layer_id}: {facts.detail}")
-    return LayerMap(facts, extent.concat(parts))
+    return facts
 
 
 def no_ranges() -> Ranges:

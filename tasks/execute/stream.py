@@ -8,7 +8,8 @@ Order, and what a crash leaves (only files in the work directory, which the next
 
 1. metadata of the run, then the surviving clusters of its lower layers
 2. block-stream writes into the replica of the top; the object's own header is not touched
-3. only after BLOCK_JOB_COMPLETED without an error, and the daemon's orderly end, the replica's header gets the base
+3. only after BLOCK_JOB_COMPLETED without an error, and the daemon's orderly end, the replica's header gets the base;
+   the result is laid out for the upload (`tasks.execute.relaid`)
 
 Refused here again, whatever the plan says: mixes for which this is not right (hazards 1, 5, 7, 8).
 """
@@ -19,11 +20,12 @@ from tasks.chain.layer import layer_file_name
 from tasks.errors import Refused
 from tasks.execute import guarded
 from tasks.execute.guest import LocalLayer
-from tasks.execute.job import Job, check_bitmaps, check_links, open_layer, virtual_size_of
-from tasks.execute.proof import Evidence, prove
-from tasks.execute.rebase import Opened, room
+from tasks.execute.job import Job, Opened, check_bitmaps, check_links, open_layers, virtual_size_of
+from tasks.execute.proof import Evidence
+from tasks.execute.rebase import room
+from tasks.execute.relaid import finish
 from tasks.execute.replica import one_range
-from tasks.execute.result import Result, parts_over
+from tasks.execute.result import Result
 from tasks.inventory.local import inspect_file
 from tasks.qemu import guard, img
 from tasks.qemu.storage_daemon import Node, run_block_job
@@ -32,7 +34,7 @@ from tasks.qemu.storage_daemon import Node, run_block_job
 def merge(job: Job) -> Result:
     """The merged layer as a local file, with the evidence for its proof."""
     action = job.action
-    run = [open_layer(job, ref) for ref in action.run]
+    run = open_layers(job, action.run)
     check_links(run, action.base, complete=True)
     check_bitmaps(job, run, top_too=True)
     base_size = virtual_size_of(job, action.base) if action.base else 0
@@ -64,7 +66,7 @@ def merge(job: Job) -> Result:
         base_size=base_size,
         drops_equal=False,
     )
-    return Result(result, parts_over(job, top, changed), lambda: prove(evidence))
+    return finish(job, top, changed, evidence)
 
 
 def check_mix(run: list[Opened], base_size: int) -> None:

@@ -12,11 +12,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 
+import numpy as np
+
 from tasks.chain.layer import layer_file_name
 from tasks.chain.parts import SEND_BYTES
 from tasks.chain.qcow2_names import NameRules
 from tasks.errors import ChainwrightError, OutcomeUnknown, Permanent, PreconditionFailed, Refused
 from tasks.execute.job import Job
+from tasks.execute.parallel import in_parallel
 from tasks.execute.replica import HeldFile, Replica, read_metadata
 from tasks.inventory.local import LayerMap
 from tasks.plan.steps import LayerRef
@@ -66,16 +69,14 @@ def upload(job: Job, layer_id: str, parts: Sequence[PartSource]) -> Uploaded:
     """
     key = keys.layer(layer_id)
     size = sum(part.length for part in parts)
-    digest = hashlib.sha256()
-    for part in parts:
-        if isinstance(part, Send):
-            _add(digest, part)
     only = parts[0] if len(parts) == 1 else None
-    if isinstance(only, Send) and only.length <= SEND_BYTES:
-        etag = _put_small(job, key, only)
-    else:
-        etag = _multipart(job, key, parts)
-    return Uploaded(LayerRef(layer_id, job.action.home_region, etag, size), digest.hexdigest())
+    with ThreadPoolExecutor(1) as beside:  # the sum takes as long as a fast network
+        digest = beside.submit(_sent_sha256, parts)
+        if isinstance(only, Send) and only.length <= SEND_BYTES:
+            etag = _put_small(job, key, only)
+        else:
+            etag = _multipart(job, key, parts)
+        return Uploaded(LayerRef(layer_id, job.action.home_region, etag, size), digest.result())
 
 
 def verify_uploaded(job: Job, uploaded: Uploaded, expected: LayerMap) -> None:
@@ -101,20 +102,23 @@ def verify_uploaded(job: Job, uploaded: Uploaded, expected: LayerMap) -> None:
 
 def verify_copies(job: Job, uploaded: Uploaded, parts: Sequence[PartSource]) -> None:
     """Compare both ends of every part that the store copied with its source. Permanent if a byte differs."""
-    at = 0
-    for part in parts:
-        if isinstance(part, Copy):
-            source = job.stores[part.source.region]
-            for inside in {0, max(0, part.length - SAMPLE_BYTES)}:
-                count = min(SAMPLE_BYTES, part.length - inside)
-                key = keys.layer(part.source.layer_id)
-                old = source.get_range(key, part.start + inside, count, part.source.etag)
-                new = job.home.get_range(keys.layer(uploaded.ref.layer_id), at + inside, count, uploaded.ref.etag)
-                if old != new:
-                    raise Permanent(
-                        f"layer {uploaded.ref.layer_id}: bytes copied to {at + inside} are not the source's"
-                    )
-        at += part.length
+    places = np.cumsum([0, *(part.length for part in parts)]).tolist()
+    samples = [
+        (part, at, inside)
+        for part, at in zip(parts, places, strict=False)
+        if isinstance(part, Copy)
+        for inside in {0, max(0, part.length - SAMPLE_BYTES)}
+    ]
+    in_parallel(lambda sample: _verify_sample(job, uploaded, *sample), samples)
+
+
+def _verify_sample(job: Job, uploaded: Uploaded, part: Copy, at: int, inside: int) -> None:
+    count = min(SAMPLE_BYTES, part.length - inside)
+    source, key = job.stores[part.source.region], keys.layer(part.source.layer_id)
+    old = source.get_range(key, part.start + inside, count, part.source.etag)
+    new = job.home.get_range(keys.layer(uploaded.ref.layer_id), at + inside, count, uploaded.ref.etag)
+    if old != new:
+        raise Permanent(f"layer {uploaded.ref.layer_id}: bytes copied to {at + inside} are not the source's")
 
 
 def _put_small(job: Job, key: str, part: Send) -> str:
@@ -145,11 +149,7 @@ def _multipart(job: Job, key: str, parts: Sequence[PartSource]) -> str:
     upload_id = store.create_multipart(key)
     try:
         job.at("uploading")
-        with ThreadPoolExecutor(PARALLEL_PARTS) as pool:
-            try:
-                sent = list(pool.map(lambda n: _one(job, key, upload_id, n + 1, parts[n]), range(len(parts))))
-            finally:
-                pool.shutdown(wait=True, cancel_futures=True)
+        sent = in_parallel(lambda n: _one(job, key, upload_id, n + 1, parts[n]), range(len(parts)), PARALLEL_PARTS)
         return complete_upload(store, key, upload_id, sent)
     except OutcomeUnknown:
         raise
@@ -176,6 +176,10 @@ def _check_sum(key: str, what: str, etag: str, body: bytes) -> None:
         raise Permanent(f"{key}: {what} was stored as {etag}, sent as {wanted}")
 
 
-def _add(digest: "hashlib._Hash", part: Send) -> None:
-    for at in range(part.start, part.start + part.length, SEND_BYTES):
-        digest.update(part.file.read(at, min(SEND_BYTES, part.start + part.length - at)))
+def _sent_sha256(parts: Sequence[PartSource]) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, Send):
+            for at in range(part.start, part.start + part.length, SEND_BYTES):
+                digest.update(part.file.read(at, min(SEND_BYTES, part.start + part.length - at)))
+    return digest.hexdigest()

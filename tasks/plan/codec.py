@@ -7,8 +7,10 @@ from tasks.plan.steps import Benefit, Cost, LayerRef, MergeAction, Plan, Skip
 
 
 def plan_to_json(plan: Plan) -> dict[str, Any]:
-    """JSON form; the inverse of `plan_from_json`."""
-    return asdict(plan)
+    """JSON form without the maps; the inverse of `plan_from_json`."""
+    raw = asdict(plan)
+    del raw["maps"]
+    return raw
 
 
 def plan_from_json(raw: dict[str, Any]) -> Plan:

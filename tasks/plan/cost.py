@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from tasks.chain.parts import COPY_BYTES, MIN_PART_BYTES, SEND_BYTES
 from tasks.plan.inputs import ChainInput, LayerInput, Prices
-from tasks.plan.metadata import FIRST_READ_BYTES
+from tasks.plan.metadata import FIRST_READ_BYTES, HEADER_BYTES
 from tasks.plan.policy import Policy
 from tasks.plan.runs import Span
 from tasks.plan.steps import Cost
@@ -105,7 +105,7 @@ def estimate(engine: str, parts: Parts, policy: Policy, prices: Prices) -> Cost:
     if engine == "rebase":
         _compare(tally, parts)
     for layer in parts.above:
-        _first_part(tally, layer, parts.home, prices, new_bytes=0)
+        _first_part(tally, layer, parts.home, prices)
     return tally.cost(parts.home, prices)
 
 
@@ -121,23 +121,29 @@ def _inflated(layer: LayerInput, stored: int) -> int:
 
 
 def _merge_into_top(tally: Tally, parts: Parts, prices: Prices) -> None:
-    """What stream and rebase share: the survivors travel, the top is copied by the store but for its first part."""
+    """What stream and rebase share: the survivors travel, the top's data is copied by the store, tables are new."""
     new = 0
     for layer, survives in zip(parts.run[1:], parts.survivors[1:], strict=True):
         tally.fetch(layer.region, survives + _opened(layer))
         tally.temp += survives + _opened(layer)
         new += _inflated(layer, survives)
-    _first_part(tally, parts.run[0], parts.home, prices, new_bytes=new)
-    tally.temp += new
+    top, tables = parts.run[0], _opened(parts.run[0])
+    copies = prices.copies(top.region, parts.home) and top.stored_bytes >= MIN_PART_BYTES
+    fed = min(top.stored_bytes, max(0, MIN_PART_BYTES - tables - new)) if copies else top.stored_bytes
+    tally.fetch(top.region, tables + fed)
+    tally.send(parts.home, tables + new + fed)
+    tally.copied(top.region, top.stored_bytes - fed)
+    tally.fetch(parts.home, tables)
+    tally.temp += 2 * (tables + new + fed)
 
 
-def _first_part(tally: Tally, top: LayerInput, home: str, prices: Prices, new_bytes: int) -> None:
-    """A new object that equals an old one but for its first part and what is appended; it is read back."""
+def _first_part(tally: Tally, top: LayerInput, home: str, prices: Prices) -> None:
+    """A new object that equals an old one but for its first part; it is read back."""
     copied = max(0, top.size_bytes - MIN_PART_BYTES) if prices.copies(top.region, home) else 0
     sent = top.size_bytes - copied
     held = max(sent, _opened(top))
     tally.fetch(top.region, held)
-    tally.send(home, sent + new_bytes)
+    tally.send(home, sent)
     tally.copied(top.region, copied)
     tally.fetch(home, _opened(top))
     tally.temp += held
@@ -159,7 +165,7 @@ def _compose(tally: Tally, parts: Parts, garbage_share: float, prices: Prices) -
     for layer, survives in zip(parts.run, parts.survivors, strict=True):
         metadata += layer.l2_tables * layer.cluster_size
         dense = survives >= (1 - garbage_share) * max(layer.stored_bytes, 1)
-        opened = _opened(layer)
+        opened = min(layer.size_bytes, max(HEADER_BYTES, layer.cluster_size))
         if dense and survives >= MIN_PART_BYTES and prices.copies(layer.region, parts.home):
             tally.copied(layer.region, layer.stored_bytes)
         else:

@@ -18,6 +18,7 @@ from tasks.plan.inputs import LayerInput
 from tasks.units import KIB
 
 FIRST_READ_BYTES = 256 * KIB  # engines' first read of a layer
+HEADER_BYTES = 64 * KIB  # all that compose reads of a layer whose extents the manifest has
 _STORED = (ExtentKind.DATA, ExtentKind.COMPRESSED)
 
 

@@ -10,14 +10,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tasks.chain import fetches, needs, parts
-from tasks.chain.compose_layout import Layout, Source, lay_out
-from tasks.chain.extent import Extents, Ranges, allocated, ranges_of, subtract, union
+from tasks.chain.compose_layout import Layout, Rewritten, lay_out, lay_out_again, packed_ranges
+from tasks.chain.compose_pieces import Source
+from tasks.chain.extent import Extents, Ranges, allocated, concat, ranges_of, subtract, union
 from tasks.chain.layer import ExtentKind
 from tasks.chain.qcow2_layout import KNOWN_HEADER_BYTES
 from tasks.chain.visible import NOBODY, LayerView, resolve
 from tasks.plan.cost import ACTION_REQUESTS, Tally
 from tasks.plan.inputs import LayerInput, Prices
-from tasks.plan.metadata import FIRST_READ_BYTES, Places, places_of
+from tasks.plan.metadata import FIRST_READ_BYTES, HEADER_BYTES, Places, places_of
 from tasks.plan.policy import Policy
 from tasks.plan.steps import Cost
 from tasks.units import KIB
@@ -42,6 +43,9 @@ class Fetched:
         return Fetched(union(self.held, wanted), self.bytes + wanted.total_bytes, requests)
 
 
+_NOTHING = Fetched(ranges_of(np.empty(0, np.int64), np.empty(0, np.int64)), 0, 0)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Detail:
     """A layer with its extents, where its metadata is, and what opening it takes: the same for every engine."""
@@ -60,8 +64,7 @@ class Detail:
 def detail(layer: LayerInput, extents: Extents) -> Detail:
     """Look at a layer."""
     places, size = places_of(layer, extents), layer.size_bytes
-    nothing = Fetched(ranges_of(np.empty(0, np.int64), np.empty(0, np.int64)), 0, 0)
-    opened = nothing.more(_range(0, places.first), size).more(places.fixed, size).more(places.ranges(), size)
+    opened = _NOTHING.more(_range(0, places.first), size).more(places.fixed, size).more(places.ranges(), size)
     lost = min(places.lost_bytes, size - opened.bytes)
     return Detail(layer, extents, places, replace(opened, bytes=opened.bytes + lost))
 
@@ -82,11 +85,11 @@ def predict(engine: str, merge: Merge, prices: Prices, policy: Policy) -> Cost:
         raise ValueError(f"no prediction for engine {engine!r}")
     tally = Tally(requests=ACTION_REQUESTS + len(merge.above) + len(merge.run) + len(merge.under))
     if engine == "rebase":
-        _into_top(tally, merge, prices, _rebase_needs(merge), merge.under)
+        _into_top(tally, merge, prices, policy, _rebase_needs(merge))
     elif engine == "compose":
         _compose(tally, merge, prices, policy)
     else:
-        _into_top(tally, merge, prices, needs.stream_needs([item.view for item in merge.run]), ())
+        _into_top(tally, merge, prices, policy, needs.stream_needs([item.view for item in merge.run]))
         if merge.under:
             tally.fetch(merge.under[0].layer.region, KNOWN_HEADER_BYTES, 1)  # the base's size
     for item in merge.above:
@@ -99,41 +102,58 @@ def _rebase_needs(merge: Merge) -> list[Ranges]:
     return needs.rebase_needs([item.view for item in merge.run], under, merge.run[0].layer.cluster_size)
 
 
-def _into_top(tally: Tally, merge: Merge, prices: Prices, wanted: list[Ranges], under: Sequence[Detail]) -> None:
-    """Rebase and stream: survivors are fetched and written into a replica of the top."""
+def _into_top(tally: Tally, merge: Merge, prices: Prices, policy: Policy, wanted: list[Ranges]) -> None:
+    """Rebase and stream: survivors are fetched and written into a replica of the top, which is then laid out anew.
+
+    `wanted`: of the run and of as many layers under it as the engine reads.
+    """
     growth = grow(merge)
-    top = merge.run[0]
-    for item, ranges in zip((*merge.run, *under), wanted, strict=True):
-        held = item.opened.more(ranges, item.layer.size_bytes)
-        if item is top:
-            held = held.more(item.places.refcounts, item.layer.size_bytes)
-            held = _send_parts(tally, item, held, growth, merge.home, prices, compared=True)
-        tally.fetch(item.layer.region, held.bytes, held.requests)
-        tally.temp += held.bytes
+    top, *others = (*merge.run, *merge.under)[: len(wanted)]
+    for item, ranges in zip(others, wanted[1:], strict=True):
+        _hold(tally, item, item.opened.more(ranges, item.layer.size_bytes))
+    held = top.opened.more(top.places.refcounts, top.layer.size_bytes)
+    if top.layer.extended_l2:
+        _hold(tally, top, _send_parts(tally, top, held, growth, merge.home, prices, compared=True))
+    else:
+        view, copyable = LayerView(growth.extents, top.layer.virtual_size), prices.copies(top.layer.region, merge.home)
+        image = Rewritten(view, growth.size, top.layer.size_bytes, _range(0, 0), copyable)
+        layout = lay_out_again(image, top.layer.cluster_bits, policy.max_garbage_share)
+        _hold(tally, top, held.more(packed_ranges(layout, 0), top.layer.size_bytes))
+        _assembled(tally, layout, [top.layer.region] * 2, merge.home)
     tally.temp += growth.appended
 
 
+def _hold(tally: Tally, item: Detail, held: Fetched) -> None:
+    tally.fetch(item.layer.region, held.bytes, held.requests)
+    tally.temp += held.bytes
+
+
 def _compose(tally: Tally, merge: Merge, prices: Prices, policy: Policy) -> None:
-    """A new front is built and sent; what lies behind it is copied by the store."""
+    """A new front is built and sent; what lies behind it is copied by the store. Of the sources' metadata only headers
+    are read: the extents go with the plan."""
     sources = [
         Source(item.view, item.layer.size_bytes, prices.copies(item.layer.region, merge.home)) for item in merge.run
     ]
     bits, has_base = merge.run[0].layer.cluster_bits, bool(merge.under)
     layout = lay_out(sources, bits, has_base=has_base, max_dead_share=policy.max_garbage_share)
     for number, item in enumerate(merge.run):
-        mine = layout.packed & (layout.pieces.source == number)
-        host = layout.pieces.host[mine]
-        held = item.opened.more(ranges_of(host, host + layout.pieces.length[mine]), item.layer.size_bytes)
-        tally.fetch(item.layer.region, held.bytes, held.requests)
-        tally.temp += held.bytes
+        size = item.layer.size_bytes
+        header = _NOTHING.more(_range(0, max(HEADER_BYTES, item.layer.cluster_size)), size)
+        _hold(tally, item, header.more(packed_ranges(layout, number), size))
+    _assembled(tally, layout, [item.layer.region for item in merge.run], merge.home)
+
+
+def _assembled(tally: Tally, layout: Layout, regions: Sequence[str], home: str) -> None:
+    """The front is sent, the rest copied out of the sources' regions, the metadata read back."""
+    bits = layout.cluster_bits
     front = parts.cut([parts.PartPlan(copy=False, start=0, length=layout.front_bytes)], layout.total_bytes)
-    tally.send(merge.home, layout.front_bytes, len(front) + 2)
+    tally.send(home, layout.front_bytes, len(front) + 2)
     tally.temp += layout.front_bytes
     for segment in layout.segments:
-        region = merge.run[segment.source].layer.region
         whole = parts.PartPlan(copy=True, start=segment.start << bits, length=(segment.end - segment.start) << bits)
-        _copied(tally, region, merge.home, parts.cut([whole], layout.total_bytes), compared=True)
-    tally.fetch(merge.home, _read_back(layout), 2)
+        plans = parts.cut([whole], layout.total_bytes)
+        _copied(tally, regions[segment.source], home, plans, compared=True)
+    tally.fetch(home, _read_back(layout), 2)
 
 
 def _read_back(layout: Layout) -> int:
@@ -179,7 +199,8 @@ def _send_parts(
 class Growth:
     """What merging into the top does to its file."""
 
-    size: int  # of the new object
+    extents: Extents  # of QEMU's result: the top's, and one for each stretch that is new
+    size: int  # of QEMU's result
     appended: int  # bytes behind the old end
     changed: Ranges  # of the old object: header, refcounts, L1, tables that get entries
     table_bytes: int  # all L2 tables of the result
@@ -194,7 +215,8 @@ def grow(merge: Merge) -> Growth:
     moved = subtract(_clusters(lower.ranges(), cluster), allocated(top.extents))
     keeps_zeros = top.layer.version >= 3
     stored = lower.where(np.isin(lower.kind, _STORED)).ranges() if keeps_zeros else lower.ranges()
-    data = subtract(_clusters(stored, cluster), allocated(top.extents)).total_bytes
+    fresh = subtract(_clusters(stored, cluster), allocated(top.extents))
+    data = fresh.total_bytes
     touched = _table_numbers(moved, places.guest_bytes)
     new_tables = [index for index in touched if index not in places.tables]
     end = -(-top.layer.size_bytes // cluster) * cluster
@@ -203,7 +225,19 @@ def grow(merge: Merge) -> Growth:
     changed = [_range(0, _fixed_bytes(top.layer) if data or new_tables else cluster)]
     changed += [_range(at, at + cluster) for at in (places.tables.get(index, -1) for index in touched) if at >= 0]
     tables = (len(places.tables) + len(new_tables)) * cluster
-    return Growth(end + appended if appended else top.layer.size_bytes, appended, union(*changed), tables)
+    size = end + appended if appended else top.layer.size_bytes
+    return Growth(_grown(top.extents, fresh, subtract(moved, fresh), end), size, appended, union(*changed), tables)
+
+
+def _grown(top: Extents, data: Ranges, zeros: Ranges, end: int) -> Extents:
+    """The top's extents with new data behind the object's end, and new zeros."""
+    length, none = data.end - data.start, np.zeros(len(zeros), np.int64)
+    fresh = Extents(
+        data.start, length, np.full(len(data), ExtentKind.DATA, np.int8), end + np.cumsum(length) - length, length
+    )
+    blank = Extents(zeros.start, zeros.end - zeros.start, np.full(len(zeros), ExtentKind.ZERO, np.int8), none - 1, none)
+    every = concat([top, fresh, blank])
+    return every[np.argsort(every.start, kind="stable")]
 
 
 def _fixed_bytes(layer: LayerInput) -> int:
@@ -229,7 +263,9 @@ def _new_header(tally: Tally, item: Detail, home: str, prices: Prices) -> None:
     size = item.layer.size_bytes
     header = _range(0, min(item.layer.cluster_size, size))
     tables = len(item.places.tables) * item.layer.cluster_size
-    held = _send_parts(tally, item, item.opened, Growth(size, 0, header, tables), home, prices, compared=False)
+    held = _send_parts(
+        tally, item, item.opened, Growth(item.extents, size, 0, header, tables), home, prices, compared=False
+    )
     tally.fetch(item.layer.region, held.bytes, held.requests)
     tally.temp = max(tally.temp, held.bytes)
 

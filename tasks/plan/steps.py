@@ -63,6 +63,7 @@ class MergeAction:
     reason: str  # code, e.g. `chain_too_long`
     cost: Cost
     benefit: Benefit
+    maps: str = ""  # key of the run's extents (tasks.chain.run_maps): compose reads them, not the layers' tables
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,3 +85,4 @@ class Plan:
     actions: tuple[MergeAction, ...]
     skips: tuple[Skip, ...]
     total: Cost
+    maps: dict[str, bytes] = field(default_factory=dict, compare=False, repr=False)  # by key; objects of their own

@@ -19,7 +19,7 @@ from tasks.settings import Fleet
 from tasks.store.base import ObjectStore
 from tasks.store.connect import open_stores
 from tasks.store.heads import HeadStore
-from tasks.store.plans import load_action
+from tasks.store.plans import load_action, load_maps
 from tasks.units import human_bytes, human_seconds
 
 log = logging.getLogger(__name__)
@@ -55,8 +55,9 @@ def apply_merge(
     regions = {store.bucket: name for name, store in stores.items()}
     metered: dict[str, ObjectStore] = {name: MeteredStore(s, meter, regions) for name, s in stores.items()}
     attempt_id = f"{attempt}-{secrets.token_hex(6)}"
-    job = Job(fleet, action, attempt_id, metered, meter, checkpoint)
-    return run_action(job, HeadStore(stores[fleet.control_region]))
+    control = stores[fleet.control_region]
+    job = Job(fleet, action, attempt_id, metered, meter, checkpoint, load_maps(control, action))
+    return run_action(job, HeadStore(control))
 
 
 @contextmanager

@@ -35,6 +35,11 @@ def plan(plan_id: str) -> str:
     return f"{PLANS}{plan_id}.json"
 
 
+def run_maps(snapshot_id: str, sha256: str) -> str:
+    """Key of the extents of a planned run: they expire with the manifest snapshot that they are from."""
+    return f"{MANIFESTS}{snapshot_id}/runs/{sha256}"
+
+
 def retirement(run_id: str) -> str:
     """Key of the report of a retirement."""
     return f"{RETIREMENTS}{run_id}.json"

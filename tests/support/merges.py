@@ -3,8 +3,11 @@
 import hashlib
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from tasks.chain import run_maps
+from tasks.chain.extent import Extents
 from tasks.chain.head import Head
 from tasks.plan.steps import Benefit, Cost, Engine, LayerRef, MergeAction
 from tasks.settings import Fleet
@@ -69,6 +72,21 @@ def merge_action(
         cost=Cost(temp_bytes=temp_bytes),
         benefit=Benefit(),
     )
+
+
+def with_maps(fleet: Fleet, stores: Stores, action: MergeAction, extents: Sequence[Extents]) -> MergeAction:
+    """The action with the extents of its run beside it, as a stored plan has them."""
+    body = run_maps.encode([run_maps.Name(ref.layer_id, ref.etag) for ref in action.run], extents)
+    name = keys.run_maps("snapshot", hashlib.sha256(body).hexdigest())
+    stores[fleet.control_region].put_new(name, body)
+    return replace(action, maps=name)
+
+
+def run_extents(chain: Chain, action: MergeAction) -> list[Extents]:
+    """What the inventory would say of the run."""
+    from tasks.inventory.local import inspect_file
+
+    return [inspect_file(chain.path(ref.layer_id)).extents for ref in action.run]
 
 
 def download_chain(fleet: Fleet, stores: Stores, disk_id: str, folder: Path) -> Chain:

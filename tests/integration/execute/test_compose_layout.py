@@ -4,11 +4,14 @@ import random
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from tasks.chain import compose_layout, extent
-from tasks.chain.compose_layout import Layout, Source, lay_out
+from tasks.chain import compose_layout, compose_pieces, extent
+from tasks.chain.compose_layout import Layout, Rewritten, lay_out, lay_out_again
 from tasks.chain.compose_metadata import expected_extents, metadata
+from tasks.chain.compose_pieces import Source
+from tasks.chain.extent import Ranges, ranges_of
 from tasks.chain.visible import LayerView
 from tasks.errors import Refused
 from tasks.inventory.local import inspect_file
@@ -21,7 +24,8 @@ MIB = 1 << 20
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Copy ranges of 256 KiB, so that small images have some."""
-    monkeypatch.setattr(compose_layout, "MIN_PART_BYTES", 256 << 10)
+    for module in (compose_layout, compose_pieces):
+        monkeypatch.setattr(module, "MIN_PART_BYTES", 256 << 10)
     monkeypatch.setattr(compose_layout, "PART_PRICE_BYTES", 4096)
 
 
@@ -72,6 +76,37 @@ def test_flatten_needs_no_zeros(tmp_path: Path) -> None:
     assert not len(layout.zero_guest)
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_an_image_that_qemu_wrote_to_is_laid_out_anew(tmp_path: Path, seed: int) -> None:
+    """Clusters that QEMU changed in place are never taken from the old object, whatever lies around them."""
+    rng = random.Random(seed)
+    spec = LayerSpec(24 * MIB + rng.choice([0, 512 * 3]), rng.choice([4096, 65536, 65536, 262144]))
+    squeezed = tuple(("compressed", n * 262144, spec.cluster_size, n % 250 + 1) for n in range(40, 80, 3))
+    big = replace(spec, writes=(*squeezed, ("write", 0, 8 * MIB, 77), *random_writes(rng, spec, 8)))
+    chain = build(tmp_path, [replace(spec, writes=tuple(random_writes(rng, spec, 8))), big])
+    path = chain.path(chain.tip)
+    old = path.read_bytes()
+    write(path, random_writes(rng, spec, 10))
+    new, found = path.read_bytes(), inspect_file(path)
+    image = Rewritten(LayerView(found.extents, spec.size), len(new), len(old), _changed(old, new), copyable=True)
+    layout = lay_out_again(image, found.facts.cluster_bits, rng.choice([0.0, 0.2, 0.5, 0.9]))
+    out = tmp_path / "again.qcow2"
+    _assemble_of([old, new], chain, 1, layout, out)
+    reread = check(out)
+    assert reread["check-errors"] == reread.get("leaks", 0) == reread.get("corruptions", 0) == 0, reread
+    assert guest_sha256(out) == guest_sha256(path)
+    assert inspect_file(out).extents == expected_extents(layout)
+    assert layout.segments or layout.packed.all()
+
+
+def _changed(old: bytes, new: bytes) -> Ranges:
+    """What differs, sector by sector."""
+    size = min(len(old), len(new)) // 512 * 512
+    rows = [np.frombuffer(body[:size], np.uint8).reshape(-1, 512) for body in (old, new)]
+    at = np.flatnonzero((rows[0] != rows[1]).any(axis=1)) * 512
+    return ranges_of(at, at + 512)
+
+
 def test_empty_run(tmp_path: Path) -> None:
     chain = build(tmp_path, [LayerSpec(MIB, writes=(("write", 0, MIB, 1),)), LayerSpec(MIB), LayerSpec(MIB)])
     _check_composed(chain, 2, 0.2, random.Random(1))
@@ -118,6 +153,11 @@ def _layout(chain: Chain, count: int, share: float) -> Layout:
 
 def _assemble(chain: Chain, count: int, layout: Layout, out: Path) -> None:
     run = [chain.path(layer).read_bytes() for layer in reversed(chain.layers[-count:])]
+    _assemble_of(run, chain, count, layout, out)
+
+
+def _assemble_of(run: list[bytes], chain: Chain, count: int, layout: Layout, out: Path) -> None:
+    """`run`: the bytes of the layout's sources."""
     base = f"{chain.layers[-count - 1]}.qcow2" if count < len(chain.layers) else None
     compression = inspect_file(chain.path(chain.tip)).facts.compression_type
     with out.open("wb") as file:

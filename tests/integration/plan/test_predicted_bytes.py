@@ -4,13 +4,14 @@ import random
 
 import pytest
 
-from tasks.execute import upload
+from tasks.execute import replica, upload
 from tasks.plan import predict
 from tasks.plan.steps import Cost, MergeAction
 from tasks.settings import Fleet
 from tasks.stages import inventory
 from tasks.stages import plan as planning
 from tasks.stages.apply import apply_merge
+from tasks.store.plans import store_plan
 from tasks.units import KIB, MIB
 from tests.support.chains import Chain, LayerSpec, Op, build
 from tests.support.merges import Stores, publish_chain
@@ -59,7 +60,9 @@ def chains(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Chain]:
 def test_predicted_bytes(fleet: Fleet, stores: Stores, chains: dict[str, Chain], name: str, engine: str) -> None:
     publish_chain(fleet, stores, chains[name], "d1", CHAINS[name][1])
     inventory.run_inventory(fleet)
-    (action,) = planning.build(fleet, planning.Options(("d1",), engine)).actions
+    plan = planning.build(fleet, planning.Options(("d1",), engine))
+    store_plan(stores[fleet.control_region], plan)
+    (action,) = plan.actions
     assert action.engine == engine
     receipt = apply_merge(fleet, action, "t1")
     assert receipt.outcome == "published", receipt.reason
@@ -67,8 +70,10 @@ def test_predicted_bytes(fleet: Fleet, stores: Stores, chains: dict[str, Chain],
     _agree(action, receipt.actual)
 
 
-def test_samples_are_of_one_size() -> None:
+def test_the_planner_and_the_engines_read_the_same_amounts() -> None:
     assert predict.SAMPLE_BYTES == upload.SAMPLE_BYTES
+    assert predict.HEADER_BYTES == replica.HEADER_BYTES
+    assert predict.FIRST_READ_BYTES == replica.FIRST_READ_BYTES
 
 
 def _agree(action: MergeAction, actual: Cost) -> None:

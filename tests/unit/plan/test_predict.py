@@ -51,12 +51,32 @@ def test_the_table_is_found_before_its_first_data() -> None:
 def test_stream_fetches_what_survives_and_the_tables() -> None:
     cost = predict("stream", _merge(), PRICES, Policy())
     opened = FIRST + CLUSTER
-    first_part = 5 * MIB  # sent, so fetched whole; header, refcounts and the table lie in it
+    front = 5 * MIB  # the least that S3 takes: tables, the parent's MiB, and the top's first data, fetched for it
+    fed = front - opened - MIB
     samples = 2 * 2 * 4 * KIB  # both ends of the one copied part, old and new
-    read_back = FIRST + CLUSTER
-    assert cost.read_bytes == {"us": first_part + (opened + MIB) + 112 + samples + read_back}
-    assert cost.write_bytes == {"us": first_part + MIB}
-    assert cost.copy_bytes == {"us": 40 * MIB + opened - first_part}
+    assert cost.read_bytes == {"us": 2 * opened + MIB + fed + 112 + samples + opened}
+    assert cost.write_bytes == {"us": front}
+    assert cost.copy_bytes == {"us": 40 * MIB - fed}
+
+
+def test_no_data_of_the_top_is_fetched_when_the_front_is_large_enough() -> None:
+    data = FIRST + CLUSTER
+    top = detail(_layer(0, 40), _extents(8 * MIB, 40 * MIB, data))
+    parent = detail(_layer(1, 6), _extents(0, 6 * MIB, data))
+    base = detail(_layer(2, 8), _extents(0, 8 * MIB, data))
+    cost = predict("stream", Merge((top, parent), (base,), (), "us"), PRICES, Policy())
+    assert cost.read_bytes == {"us": 3 * data + 6 * MIB + 112 + 4 * 4 * KIB}
+    assert cost.write_bytes == {"us": data + 6 * MIB}
+    assert cost.copy_bytes == {"us": 40 * MIB}
+
+
+def test_sub_clusters_keep_their_place() -> None:
+    """They are not laid out anew: the first part is fetched and sent as a whole."""
+    merge = _merge()
+    run = tuple(replace(item, layer=replace(item.layer, extended_l2=True)) for item in merge.run)
+    cost = predict("rebase", replace(merge, run=run), PRICES, Policy())
+    assert cost.write_bytes == {"us": 5 * MIB + MIB}
+    assert cost.copy_bytes == {"us": 40 * MIB + FIRST + CLUSTER - 5 * MIB}
 
 
 def test_rebase_reads_the_base_where_something_survives() -> None:
