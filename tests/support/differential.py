@@ -14,6 +14,7 @@ from tasks.stages import inventory
 from tasks.stages import plan as planning
 from tasks.stages.apply import apply_merge
 from tasks.store.heads import HeadStore
+from tasks.store.plans import store_plan
 from tests.support.image_forest import Tree, make_tree
 from tests.support.merges import Stores, disk_sha256, publish_chain
 
@@ -60,6 +61,7 @@ def _policy(rng: random.Random) -> Policy:
 def _one_round(fleet: Fleet, stores: Stores, engine: str, seen: Seen) -> None:
     inventory.run_inventory(fleet)
     plan = planning.build(fleet, planning.Options((), engine))
+    store_plan(stores[fleet.control_region], plan)  # with the extents that compose goes by
     for skip in plan.skips:
         assert skip.reason in SKIPS or skip.reason in HAZARDS, skip
         seen.skips[skip.reason] += 1
