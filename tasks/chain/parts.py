@@ -13,7 +13,7 @@ MIN_PART_BYTES = 5 * MIB
 MAX_PART_BYTES = 5 * GIB
 MAX_PARTS = 10_000
 SEND_BYTES = 16 * MIB  # of one sent part: several are sent at once and held in memory
-COPY_BYTES = 64 * MIB  # of one copied part: several are copied at once
+COPY_BYTES = 128 * MIB  # of one copied part: several are copied at once
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -136,11 +136,14 @@ def measure(reference: Reference, server: s3.S3Server, proxy: CountingProxy, opt
     say(f"\n## {reference.name}: {len(refs)} layers, {sum(ref.size_bytes for ref in refs) / MIB:.0f} MiB")
     floor = report_floor(reference, chain)
     engines = [engine for engine in ENGINES if engine in options.engines.split(",")]
-    rows = [ours(reference, fleet, stores, chain, refs, engine, proxy) for engine in engines]
+    say("| way | seconds | fetched MiB | of the least | sent MiB | requests | |\n|---|---|---|---|---|---|---|")
+    for engine in engines:
+        print_row(ours(reference, fleet, stores, chain, refs, engine, proxy), floor)
+    for row in baselines(reference, fleet, refs, proxy, folder, options.baselines.split(",")):
+        print_row(row, floor)
     for engine in engines:
         assert_same_disk(fleet, stores, chain, f"d-{engine}", folder / "after")
-    rows += baselines(reference, fleet, refs, proxy, folder, options.baselines.split(","))
-    print_rows(rows, floor)
+    say(f"compared: {', '.join(engines)}")
     shutil.rmtree(folder)
 
 
@@ -224,12 +227,12 @@ def ours(
         fleet, action, "bench", checkpoint=lambda point: steps.append((point, time.perf_counter() - began))
     )
     seconds = time.perf_counter() - began
-    say(f"{engine}: " + ", ".join(f"{point} {at:.2f}" for point, at in steps))
     assert receipt.outcome == "published", receipt.reason
     assert receipt.actual is not None
     read, sent = (sum(x.values()) for x in (receipt.actual.read_bytes, receipt.actual.write_bytes))
     copied = sum(receipt.actual.copy_bytes.values())
-    note = f"meter: read {read / MIB:.1f}, sent {sent / MIB:.1f}, copied {copied / MIB:.1f} MiB"
+    note = f"meter: read {read / MIB:.1f}, sent {sent / MIB:.1f}, copied {copied / MIB:.1f} MiB; "
+    note += ", ".join(f"{point} {at:.2f}" for point, at in steps)
     counted = proxy.counted
     return Row(reference.name, f"ours: {engine}", seconds, counted.sent, counted.received, counted.requests, note)
 
@@ -247,7 +250,7 @@ def baselines(
     proxy: CountingProxy,
     folder: Path,
     wanted: list[str],
-) -> list[Row]:
+) -> Iterator[Row]:
     stores = open_stores(fleet)
     run = refs[reference.top : reference.bottom + 1]
     base = refs[reference.bottom + 1]
@@ -264,15 +267,12 @@ def baselines(
         ("same-chain", "fetch all + rebase, same chain", same_chain),
         ("whole-disk", "fetch all + rebase, whole disk", whole_disk),
     ]
-    rows = [
-        fetch_all(reference, stores, refs, proxy, folder / short, way, rebase)
-        for short, way, rebase in ways
-        if short in wanted
-    ]
+    for short, way, rebase in ways:
+        if short in wanted:
+            yield fetch_all(reference, stores, refs, proxy, folder / short, way, rebase)
     if "cache" in wanted:
         with running_cache(fleet, "us-east", cache_bytes=8 << 30) as cache:
-            rows.append(through_cache(reference, stores, refs, proxy, folder / "cached", cache))
-    return rows
+            yield through_cache(reference, stores, refs, proxy, folder / "cached", cache)
 
 
 def fetch_all(
@@ -343,14 +343,11 @@ def tool(argv: list[str], cwd: Path, timeout: float = 3600) -> None:
     subprocess.run(argv, cwd=cwd, check=True, timeout=timeout, capture_output=True)
 
 
-def print_rows(rows: list[Row], floor: int) -> None:
-    say("| way | seconds | fetched MiB | of the least | sent MiB | requests | |\n|---|---|---|---|---|---|---|")
-    for row in rows:
-        share = row.fetched / floor
-        say(
-            f"| {row.way} | {row.seconds:.1f} | {row.fetched / MIB:.1f} | {share:.2f} | {row.sent / MIB:.1f}"
-            f" | {row.requests} | {row.note} |"
-        )
+def print_row(row: Row, floor: int) -> None:
+    say(
+        f"| {row.way} | {row.seconds:.1f} | {row.fetched / MIB:.1f} | {row.fetched / floor:.2f} | {row.sent / MIB:.1f}"
+        f" | {row.requests} | {row.note} |"
+    )
 
 
 def say(line: str) -> None:
