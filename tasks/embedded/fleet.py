@@ -1,7 +1,8 @@
 """The embedded fleet as a whole: up, down, status.
 
-Order of `up`: describe, check every port, object store, caches, Airflow, pools. Each step is a no-op where it is done:
-a second `up` mends a fleet of which something died. `down` goes the other way and ends what `up` started, no more.
+Order of `up`: describe, end what killed parts left, check every port, object store, caches, Airflow, pools. Each step
+is a no-op where it is done: a second `up` mends a fleet of which something died. `down` goes the other way and ends
+what `up` started, no more.
 """
 
 import fcntl
@@ -19,6 +20,7 @@ from tasks.errors import ChainwrightError, ConfigError
 from tasks.settings import Embedded, Fleet, Region, load_fleet
 
 POOL_SLOTS = 2  # actions at once in one region: this machine's cores
+ORPHANS_SECONDS = 6.0  # for what a killed part left running, before it is killed too
 Say = Callable[[str], None]
 
 
@@ -41,6 +43,7 @@ def up(state: StateDir, wanted: Ports | None, say: Say) -> Fleet:
     fleet = ensure_described(state, wanted)
     with _only_one(state):
         embedded = embedded_of(fleet, state)
+        processes.end(processes.orphans(_daemons(state, fleet)), ORPHANS_SECONDS)
         ports.check(_ports_to_bind(state, fleet, embedded))
         say("object store")
         s3.start(s3_server(state, fleet), [region.bucket for region in fleet.regions])
@@ -138,6 +141,10 @@ def _ports_to_bind(state: StateDir, fleet: Fleet, embedded: Embedded) -> dict[st
         if airflow.daemons(state)[name].process() is None:
             wanted[f"Airflow {name}"] = port
     return wanted
+
+
+def _daemons(state: StateDir, fleet: Fleet) -> list[Daemon]:
+    return [s3_server(state, fleet).daemon, *nginx.daemons(state), *airflow.daemons(state).values()]
 
 
 def _sick_components(state: StateDir, embedded: Embedded) -> set[str]:

@@ -34,6 +34,15 @@ def family(daemons: Iterable[Daemon], state_dir: Path) -> list[psutil.Process]:
     return [process for process in found.values() if process.is_running()]
 
 
+def orphans(daemons: Iterable[Daemon]) -> list[psutil.Process]:
+    """What daemons that were killed left in their sessions: nginx's workers, say, which still hold the port."""
+    sessions: set[int] = set()
+    for daemon in daemons:
+        if daemon.process() is None:
+            sessions.update(_session(daemon))
+    return [process for process in psutil.process_iter() if _in_session(process, sessions)]
+
+
 def end(processes: list[psutil.Process], wait_seconds: float) -> int:
     """SIGTERM to each, SIGKILL to those left after the time; how many there were."""
     for process in processes:

@@ -11,7 +11,7 @@ import pytest
 
 from tasks import clock
 from tasks.embedded.daemon import Daemon
-from tasks.embedded.processes import end, family
+from tasks.embedded.processes import end, family, orphans
 from tasks.embedded.state import ENV_MARKER
 
 SLEEP = "import time; time.sleep(300)"
@@ -49,6 +49,15 @@ def test_orphans_of_a_killed_parent_are_found(daemon: Daemon, tmp_path: Path) ->
     leader.kill()
     psutil.wait_procs([leader], timeout=5)
     assert len([one for one in family([daemon], tmp_path) if one.pid != leader.pid]) == 2
+
+
+def test_orphans_are_those_of_killed_leaders_only(daemon: Daemon) -> None:
+    assert orphans([daemon]) == []
+    leader = daemon.process()
+    assert leader is not None
+    leader.kill()
+    psutil.wait_procs([leader], timeout=30)
+    assert {one.pid for one in orphans([daemon]) if one.pid != leader.pid}
 
 
 def test_a_pid_that_belongs_to_another_now_is_left_alone(tmp_path: Path) -> None:
