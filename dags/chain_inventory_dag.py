@@ -9,13 +9,19 @@ snapshot**. Unchanged layers, by key and ETag, are kept from the last snapshot, 
 | `shards_<region>` | in the region | lists the bucket, splits it into pieces |
 | `scan_<region>` | in the region, one per piece | reads the metadata of new layers by ranged requests |
 | `reads_<region>` | in the region | rolls the regional cache's access log into the `reads` dataset |
-| `publish` | control region | joins everything, swings `manifests/current.json`, emits the asset |
+| `publish` | control region | joins everything, swings `manifests/current.json` |
+| `findings` | control region | checks the snapshot, lays the shadow analysis next to it, emits the asset |
 | `complete` | control region | fails the run if a region is missing or a task failed |
 
 **When it fails.** A region that cannot be listed completely fails its tasks; the other regions are published all the
 same, the failing one keeps its rows of the last snapshot and is marked as not complete (then nothing is retired), and
 the run ends as failed. Clear the failed task when the region is back, or wait for the next run.
 A layer that cannot be read is no failure: it is a row with status `refused` and its reason.
+
+**When a check fails.** `findings` prints each rule that does not hold, with the number of rows and one example. `warn`
+is for somebody to look at (`chainwright query broken_chains`, `size_anomalies`). `stop` means that the manifest
+contradicts itself: the task fails at once with the rule's name, and `chain_maintenance` is not started on this
+snapshot. Look at the row that it names, then run the inventory again.
 
 **By hand.** Trigger it without parameters; two runs at once are kept apart by `max_active_runs`.
 """
@@ -57,6 +63,7 @@ def chain_inventory() -> None:
     for region in regions():
         _reads(region) >> publish
     complete(publish)
+    publish >> findings()
 
 
 def _shards(region: DagRegion) -> Any:
@@ -91,7 +98,7 @@ def _reads(region: DagRegion) -> Any:
 
 
 def _publish() -> Any:
-    @task(outlets=[MANIFEST], multiple_outputs=False, trigger_rule=TriggerRule.ALL_DONE)
+    @task(multiple_outputs=False, trigger_rule=TriggerRule.ALL_DONE)
     def publish(scans: list[Any]) -> dict[str, Any]:
         from tasks.stages import inventory
 
@@ -99,6 +106,16 @@ def _publish() -> Any:
         return inventory.publish(fleet(), flat)
 
     return publish
+
+
+@task(outlets=[MANIFEST], multiple_outputs=False)
+def findings() -> dict[str, Any]:
+    """Checks and derived datasets of the current snapshot; maintenance may plan on it when this has ended well."""
+    from tasks.stages import findings as stage
+
+    result = stage.run(fleet())
+    print("\n".join(stage.report(result)))  # noqa: T201 - the task's log
+    return result
 
 
 @task

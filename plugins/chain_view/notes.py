@@ -30,8 +30,12 @@ def note_of_error(error: object) -> str:
 
 
 def note_of_result(result: object) -> str:
-    """Outcome and reason of an action that did not publish; empty for all others."""
-    if not isinstance(result, dict) or result.get("outcome") not in TELLING:
+    """Outcome and reason of an action that did not publish, or the checks that do not hold; empty for all others."""
+    if not isinstance(result, dict):
+        return ""
+    if checks := result.get("checks"):
+        return "; ".join(f"{check['table']}: {check['rule']} ({check['failures']})" for check in checks)[:MAX_NOTE]
+    if result.get("outcome") not in TELLING:
         return ""
     reason = " ".join(str(result.get("reason") or "").split())
     disk = result.get("disk_id")

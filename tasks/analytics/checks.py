@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import duckdb
 
 from tasks.analytics import queries, sqlfiles
-from tasks.errors import Permanent
+from tasks.errors import Refused
 
 STOP, WARN = "stop", "warn"
 
@@ -41,9 +41,8 @@ def run_checks(connection: duckdb.DuckDBPyConnection, skip: tuple[str, ...] = ()
 
 
 def raise_first_stop(failures: list[Failure]) -> None:
-    """Permanent for the first failure that stops."""
+    """Refused for the first failure that stops."""
     for failure in failures:
         if failure.severity == STOP:
-            raise Permanent(
-                f"manifest: {failure.table}: {failure.rule}: {failure.failures} rows, such as {failure.example}"
-            )
+            text = f"manifest: {failure.table}: {failure.rule}: {failure.failures} rows, such as {failure.example}"
+            raise Refused("check_failed", text)

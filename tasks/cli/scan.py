@@ -7,6 +7,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from tasks.cli.common import EXIT_FAILED, FleetOption, JsonOption, err, fleet_of, out, print_json
+from tasks.errors import ChainwrightError
+from tasks.settings import Fleet
 
 
 def register(app: typer.Typer) -> None:
@@ -14,18 +16,33 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def scan(fleet: FleetOption = None, json: JsonOption = False) -> None:
-        """Inventory of all regions, now. Exit code 1 if a region could not be scanned completely."""
+        """Inventory of all regions, now, with its findings.
+
+        Exit code 1 if a region could not be scanned completely, or a check that stops does not hold.
+        """
         from tasks.stages import inventory
 
         description = fleet_of(fleet)
         with err.status("scanning"):
             result = inventory.run_inventory(description)
+        with err.status("checking, and working out what is shadowed"):
+            result["findings"] = _findings(description)
         if json:
             print_json(result)
         else:
             _print(result)
-        if not result["complete"]:
+        if not result["complete"] or "error" in result["findings"]:
             raise typer.Exit(EXIT_FAILED)
+
+
+def _findings(fleet: Fleet) -> dict[str, Any]:
+    """Those of the new snapshot, or what is in their way: the snapshot is there all the same."""
+    from tasks.stages import findings
+
+    try:
+        return findings.run(fleet)
+    except ChainwrightError as error:
+        return {"error": str(error)}
 
 
 def _print(result: dict[str, Any]) -> None:
@@ -52,3 +69,14 @@ def _print(result: dict[str, Any]) -> None:
         f"{result['refused']} layers refused, {result['missing']} missing, "
         f"{result['dangling_backing']} with a dangling backing; {result['heads_not_ok']} heads not ok"
     )
+    _print_findings(result["findings"])
+
+
+def _print_findings(found: dict[str, Any]) -> None:
+    from tasks.stages.findings import report
+
+    if "error" in found:
+        err.print(f"findings: {escape(found['error'])}", style="red")
+        return
+    for line in report(found)[1:]:
+        out.print(escape(line))

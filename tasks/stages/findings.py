@@ -33,7 +33,7 @@ def run(fleet: Fleet, limits: Limits = Limits()) -> dict[str, Any]:
     """Derive, publish and check the current snapshot: its summary, as small JSON. Safe to repeat.
 
     {"snapshot_id", "layers", "worked_layers", "steals", "published", "checks": [...]}. NotFound before the first scan;
-    Permanent if the manifest contradicts itself (then nothing is published).
+    Refused if the manifest contradicts itself (then nothing is published).
     """
     from tasks.analytics.derive import discard_derived
     from tasks.analytics.published import publish_derived
@@ -54,6 +54,18 @@ def run(fleet: Fleet, limits: Limits = Limits()) -> dict[str, Any]:
         "published": published,
         "checks": [asdict(failure) for failure in failures],
     }
+
+
+def report(result: dict[str, Any]) -> list[str]:
+    """What `run` did, and every rule that does not hold, as lines for a person."""
+    worked, layers = result["worked_layers"], result["layers"]
+    lines = [f"Snapshot {result['snapshot_id']}: {layers} layers, {worked} of them analysed anew"]
+    lines += [
+        f"{failure['severity']}: {failure['table']}: {failure['rule']}: {failure['failures']} rows, such as "
+        f"{failure['example']}"
+        for failure in result["checks"]
+    ]
+    return lines if result["checks"] else [*lines, "All checks hold"]
 
 
 def staged(fleet: Fleet, control: ObjectStore | None = None, limits: Limits = Limits()) -> tuple[Path, Snapshot]:

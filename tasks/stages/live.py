@@ -28,9 +28,9 @@ from tasks.plan.steps import Skip
 from tasks.qemu import img, live
 from tasks.qemu.blockjob import JobProgress
 from tasks.settings import Fleet
+from tasks.stages.findings import staged
 from tasks.stages.heads import head_store
 from tasks.stages.lifecycle import address_of, stored_names, swing
-from tasks.stages.plan import staged
 from tasks.stages.remote_chain import as_input, walk
 from tasks.store.connect import control_store, open_stores
 

@@ -17,8 +17,6 @@ from tasks.analytics.planner_refine import exact_plan
 from tasks.chain.head import Head
 from tasks.errors import ConfigError, NotFound, Refused
 from tasks.execute.runner import ENGINES
-from tasks.inventory.manifest import current_snapshot, stage
-from tasks.inventory.snapshot import Snapshot
 from tasks.plan.engine import ORDER
 from tasks.plan.explain import explain, through_worker
 from tasks.plan.inputs import Tools
@@ -27,6 +25,7 @@ from tasks.plan.recheck import HeadNow, recheck, stale
 from tasks.plan.steps import MergeAction, Plan, Skip
 from tasks.qemu import img
 from tasks.settings import Fleet
+from tasks.stages.findings import staged
 from tasks.store.base import ObjectStore
 from tasks.store.connect import control_store
 from tasks.store.heads import HeadStore
@@ -76,21 +75,6 @@ def plan_of_manifest(folder: Path, fleet: Fleet, snapshot_id: str, policy: Polic
         if options.disks:
             narrow(connection, options.disks)
         return exact_plan(connection, fleet_input(connection, fleet, request))
-
-
-def staged(fleet: Fleet, control: ObjectStore) -> tuple[Path, Snapshot]:
-    """The current manifest as a local folder, with its derived datasets. NotFound before the first scan."""
-    snapshot = current_snapshot(control)
-    if snapshot is None:
-        raise NotFound(f"bucket {control.bucket}: no manifest yet; run `chainwright scan`")
-    cache = Path(fleet.work_dir) / "manifests"
-    folder = stage(control, snapshot, cache)
-    from tasks.analytics.derive import derive, is_derived  # compiles its kernels: not for those who only load a plan
-
-    if not is_derived(folder):
-        previous = cache / "snapshots" / (snapshot.parent_id or "none")
-        derive(folder, previous if is_derived(previous) else None)
-    return folder, snapshot
 
 
 def tools_of(engine: str) -> Tools:

@@ -105,8 +105,11 @@ def test_every_task_has_the_queue_of_a_region(dag_id: str, dags: dict[str, Any])
 
 
 def test_inventory_feeds_maintenance(dags: dict[str, Any]) -> None:
-    publish = dags["chain_inventory"].get_task("publish")
-    assert [asset.name for asset in publish.outlets] == ["chainwright_manifest"]
+    inventory = dags["chain_inventory"]
+    emitting = {task.task_id: [asset.name for asset in task.outlets] for task in inventory.tasks if task.outlets}
+    assert emitting == {"findings": ["chainwright_manifest"]}  # not a snapshot that contradicts itself
+    assert inventory.get_task("findings").upstream_task_ids == {"publish"}
+    assert inventory.get_task("findings").trigger_rule == "all_success"
     condition = dags["chain_maintenance"].timetable.asset_condition
     assert "chainwright_manifest" in str(condition)
 

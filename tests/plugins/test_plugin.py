@@ -70,3 +70,17 @@ def test_only_our_own_errors_and_failed_outcomes_are_noted(airflow_home: Path) -
     assert note_of_result({"outcome": "lost", "reason": "head_moved", "disk_id": "web-1"}) == "web-1: lost: head_moved"
     assert note_of_result({"outcome": "published", "disk_id": "web-1"}) == ""
     assert note_of_result(None) == ""
+
+
+def test_checks_that_do_not_hold_are_noted(airflow_home: Path) -> None:
+    from plugins.chain_view.notes import note_of_result
+
+    failure = {
+        "table": "heads",
+        "rule": "every head can be read",
+        "severity": "warn",
+        "failures": 2,
+        "example": "web-1",
+    }
+    assert note_of_result({"snapshot_id": "s", "checks": [failure]}) == "heads: every head can be read (2)"
+    assert note_of_result({"snapshot_id": "s", "checks": []}) == ""

@@ -16,9 +16,11 @@ import pytest
 import urllib3
 
 from tasks import clock
+from tasks.analytics.published import record_key
 from tasks.embedded.airflow_api import FINISHED, AirflowApi
 from tasks.errors import NotFound, Permanent, Transient
 from tasks.execute.checkpoint import ENV_CRASH_AT, ENV_CRASH_ONCE
+from tasks.inventory.manifest import current_snapshot
 from tasks.retry import until_up
 from tasks.stages import remote_chain
 from tasks.stages.export import export_disk
@@ -132,6 +134,17 @@ def test_dags_are_there_without_errors_or_warnings(live: LiveFleet, originals: d
     assert {dag["dag_id"]: dag["is_paused"] for dag in dags} == dict.fromkeys(
         ("cache_warm", "chain_inventory", "chain_maintenance", "disk_maintenance", "layer_retire"), False
     )
+
+
+def test_an_inventory_is_checked_and_its_findings_lie_next_to_it(live: LiveFleet, originals: dict[str, str]) -> None:
+    run = live.api.trigger("chain_inventory")
+    assert live.api.wait("chain_inventory", run, RUN_SECONDS) == "success"
+    result = live.api.xcom("chain_inventory", run, "findings")
+    assert (result["published"], result["checks"]) == (True, [])
+    assert "All checks hold" in task_log(live, "chain_inventory", run, "findings")
+    control = control_store(live.fleet)
+    assert current_snapshot(control).snapshot_id == result["snapshot_id"]
+    assert control.info(record_key(result["snapshot_id"])).size > 0
 
 
 def test_strangers_and_viewers_cannot_trigger(live: LiveFleet) -> None:

@@ -5,6 +5,8 @@ import random
 from collections import Counter
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tasks.analytics.derive import is_derived
@@ -12,9 +14,11 @@ from tasks.analytics.duck import open_manifest
 from tasks.analytics.published import record_key
 from tasks.analytics.queries import find, run
 from tasks.embedded.s3 import S3Server
-from tasks.errors import NotFound
+from tasks.errors import NotFound, Refused
+from tasks.inventory.manifest import current_snapshot, stage
 from tasks.settings import Fleet
 from tasks.stages import findings, inventory
+from tasks.store import keys
 from tasks.store.connect import control_store, open_stores
 from tests.conftest import make_fleet
 from tests.support.chains import Chain, LayerSpec, build, random_specs, tool
@@ -75,6 +79,38 @@ def test_derived_once_and_fetched_by_others(scanned: Fleet, tmp_path: Path) -> N
     again = findings.run(other)
     assert (again["snapshot_id"], again["worked_layers"], again["published"]) == (first["snapshot_id"], 0, False)
     assert is_derived(findings.staged(other)[0])
+
+
+@pytest.fixture
+def one_disk(s3_server: S3Server, chains: dict[str, Chain], tmp_path: Path) -> Fleet:
+    """A fleet of its own, not inventoried yet."""
+    fleet = make_fleet(s3_server, tmp_path / "work")
+    publish_chain(fleet, open_stores(fleet), chains["plain"], "disk", [])
+    return fleet
+
+
+def test_a_manifest_that_contradicts_itself_is_not_analysed(one_disk: Fleet) -> None:
+    snapshot_id = inventory.run_inventory(one_disk)["snapshot_id"]
+    control = control_store(one_disk)
+    snapshot = current_snapshot(control)
+    assert snapshot is not None
+    file = next((stage(control, snapshot, findings.cache_of(one_disk)) / "heads").glob("*.parquet"))
+    rows = pq.read_table(file)
+    pq.write_table(pa.concat_tables([rows, rows]), file)
+    with pytest.raises(Refused, match="check_failed: manifest: heads: disk_id is unique: 1 rows, such as disk"):
+        findings.run(one_disk)
+    with pytest.raises(NotFound):
+        control.info(record_key(snapshot_id))
+
+
+def test_a_scan_brings_its_findings_along(one_disk: Fleet, tmp_path: Path) -> None:
+    control_store(one_disk).put_new(f"{keys.HEADS}lost.json", b"nonsense")
+    toml = write_fleet_toml(one_disk, tmp_path / "fleet.toml")
+    result = chainwright_here("scan", "--json", "--fleet", toml).json
+    assert [check["rule"] for check in result["findings"]["checks"]] == ["every head can be read"]
+    assert result["findings"]["published"]
+    said = chainwright_here("scan", "--fleet", toml)
+    assert (said.code, "warn: heads: every head can be read: 1 rows, such as lost" in said.out) == (0, True)
 
 
 def test_the_command_line_answers_from_the_current_snapshot(scanned: Fleet, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from tasks.analytics.checks import raise_first_stop, run_checks
 from tasks.analytics.derive import derive
 from tasks.analytics.duck import open_manifest
 from tasks.analytics.fleetgen import FleetShape, generate_fleet
-from tasks.errors import Permanent
+from tasks.errors import Refused
 from tests.support import yaml_fleet
 
 
@@ -69,5 +69,5 @@ def test_a_wrong_analysis_is_found(tmp_path: Path) -> None:
     with open_manifest(tmp_path) as connection:
         failures = run_checks(connection)
     assert {failure.table for failure in failures} == {"shadow_layers"}
-    with pytest.raises(Permanent, match="manifest: shadow_layers: a head sees all of its tip: 2 rows"):
+    with pytest.raises(Refused, match="check_failed: manifest: shadow_layers: a head sees all of its tip: 2 rows"):
         raise_first_stop(failures)
