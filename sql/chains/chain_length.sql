@@ -7,7 +7,8 @@
 -- parameter remote_request_ms DOUBLE = 80: one request to a store in another region, milliseconds
 -- Status: ok, or what breaks the chain (refused, missing, dangling, cycle: then sizes are those of the part that ends,
 -- null where there is none).
--- private_layers: layers from the tip down to the last fork or other head (0: the tip itself is shared).
+-- private_layers: layers from the tip down to the last fork or other head (0: the tip itself is shared). A fork is where a
+-- layer has two children that heads reach: the part that the planner may merge.
 -- memory_bytes: what an open chain keeps in QEMU: per layer its L1 table (8 bytes an entry) and the L2 tables that exist,
 -- at most the default l2-cache-size of 32 MiB (QEMU, docs/qcow2-cache.txt); the refcount cache of read-only layers stays empty.
 -- first_read_ms: before the first read of a cold chain can end, each layer costs two dependent requests: header with L1
@@ -18,18 +19,8 @@ WITH RECURSIVE region_numbers AS (
     FROM (SELECT DISTINCT region FROM layers)
 ),
 
-fan_out AS (
-    SELECT parent_no AS layer_no, count(*) AS children
-    FROM layers
-    WHERE parent_no IS NOT NULL
-    GROUP BY parent_no
-),
-
-tips AS (
-    SELECT tip_no AS layer_no, count(*) AS heads
-    FROM heads
-    WHERE tip_no IS NOT NULL
-    GROUP BY tip_no
+shared_by AS MATERIALIZED (
+    FROM sharing
 ),
 
 nodes AS (
@@ -44,11 +35,10 @@ nodes AS (
             WHEN layers.status <> 'ok' THEN layers.status
             WHEN layers.parent_no IS NULL AND layers.backing_layer_id IS NOT NULL THEN 'dangling'
         END AS trouble,
-        coalesce(fan_out.children, 0) > 1 OR coalesce(tips.heads, 0) > 0 AS shared
+        coalesce(shared_by.children > 1 OR shared_by.heads > 0, false) AS shared
     FROM layers
     LEFT JOIN region_numbers ON region_numbers.region = layers.region
-    LEFT JOIN fan_out USING (layer_no)
-    LEFT JOIN tips USING (layer_no)
+    LEFT JOIN shared_by USING (layer_no)
 ),
 
 walk AS (
@@ -84,12 +74,11 @@ measured AS (
         heads.*,
         walk.* EXCLUDE (layer_no, root_no),
         walk.root_no,
-        coalesce(fan_out.children, 0) > 0 OR tips.heads > 1 AS tip_shared,
+        shared_by.children > 0 OR shared_by.heads > 1 AS tip_shared,
         coalesce(walk.per_region[region_numbers.region_index], 0) AS home_layers
     FROM heads
     LEFT JOIN walk ON walk.layer_no = heads.tip_no
-    LEFT JOIN fan_out ON fan_out.layer_no = heads.tip_no
-    LEFT JOIN tips ON tips.layer_no = heads.tip_no
+    LEFT JOIN shared_by ON shared_by.layer_no = heads.tip_no
     LEFT JOIN region_numbers ON region_numbers.region = heads.home_region
 )
 

@@ -9,18 +9,8 @@
 -- Growth is read off the ages of the private part's layers: those written in the last `days`, over that time, or over the
 -- age of the private part where it is younger (but at least one day). A merged layer counts as one write.
 -- days_left: 0 where the limit is reached already, null where nothing grew.
-WITH RECURSIVE fan_out AS (
-    SELECT parent_no AS layer_no, count(*) AS children
-    FROM layers
-    WHERE parent_no IS NOT NULL
-    GROUP BY parent_no
-),
-
-tips AS (
-    SELECT tip_no AS layer_no, count(*) AS heads
-    FROM heads
-    WHERE tip_no IS NOT NULL
-    GROUP BY tip_no
+WITH RECURSIVE shared_by AS MATERIALIZED (
+    FROM sharing
 ),
 
 nodes AS (
@@ -30,10 +20,9 @@ nodes AS (
         layers.last_modified,
         coalesce((layers.last_modified > $now - to_days($days::INTEGER))::INTEGER, 0) AS recent,
         CASE WHEN recent = 1 THEN coalesce(layers.size_bytes, 0) ELSE 0 END AS recent_bytes,
-        coalesce(fan_out.children, 0) > 1 OR coalesce(tips.heads, 0) > 0 AS shared
+        coalesce(shared_by.children > 1 OR shared_by.heads > 0, false) AS shared
     FROM layers
-    LEFT JOIN fan_out USING (layer_no)
-    LEFT JOIN tips USING (layer_no)
+    LEFT JOIN shared_by USING (layer_no)
 ),
 
 walk AS (
