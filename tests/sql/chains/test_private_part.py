@@ -15,9 +15,10 @@ def test_the_finding_and_the_planner_agree(tmp_path: Path) -> None:
     with open_manifest(tmp_path / "made-up") as connection:
         planned = {row["disk_id"]: row for row in run(connection, load("plan", "heads")).dicts()}
         found = {row["disk_id"]: row["private_layers"] for row in run(connection, find("chain_length")).dicts()}
-        dead_children = "SELECT layer_no FROM layers ANTI JOIN live USING (layer_no) SEMI JOIN live ON live.layer_no = parent_no"
-        dead_branches = len(connection.execute(dead_children).fetchall())
+        alive = {number for (number,) in connection.execute("SELECT layer_no FROM live").fetchall()}
+        links = connection.execute("SELECT layer_no, parent_no FROM layers").fetchall()
+    dead_branches = [layer for layer, parent in links if layer not in alive and parent in alive]
     sound = {disk: row["private_layers"] for disk, row in planned.items() if row["status"] == "ok"}
-    assert dead_branches > 0
+    assert dead_branches
     assert len(sound) > 100
     assert {disk: found[disk] for disk in sound} == sound
