@@ -4,6 +4,8 @@
 Deletes layers that nothing needs any more: no head, no child layer, no running action, no lease, over a **complete**
 inventory of all regions. Deletes last, and never on a doubt: a layer is tombstoned first, waits out the grace
 (`policy.safety.grace_hours`, 72 by default), is looked at again with fresh heads, and only then deleted.
+A replaced layer also waits, for a bounded time, until what replaced it is cached where it was read; the log names the
+disk and the region.
 
 | task | what |
 |---|---|
@@ -60,7 +62,7 @@ def retire(params: dict[str, Any]) -> dict[str, Any]:
     done = stage.retire(fleet(), dry_run=params["dry_run"])
     for name, value in done.items():
         print(f"{name:20} {value}")  # noqa: T201 - the task's log; lists of layers may be long
-    return {name: len(value) if isinstance(value, list) else value for name, value in done.items()}
+    return {name: len(value) if isinstance(value, list) or name == "cold" else value for name, value in done.items()}
 
 
 @task(multiple_outputs=False)
