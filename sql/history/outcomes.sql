@@ -1,7 +1,7 @@
 -- outcomes: How actions ended, and why those that did not succeed did not.
 -- grain: one row per outcome, reason and engine
 -- key: outcome, reason, engine
--- inputs: receipts
+-- inputs: layers, receipts
 SELECT
     outcome,
     coalesce(reason, '') AS reason,
@@ -13,6 +13,6 @@ SELECT
     sum(coalesce(actual_seconds, 0)) AS total_seconds,
     sum(coalesce(egress_usd, 0)) AS egress_usd,
     max(finished_at) AS last_at
-FROM receipts
+FROM finished
 GROUP BY outcome, coalesce(reason, ''), engine
 ORDER BY actions DESC, outcome, reason, engine

@@ -152,12 +152,13 @@ def load_receipt(control: ObjectStore, action_id: str) -> tuple[Receipt, str]:
 
 
 def ready_facts(
-    new_tip: str, new_layers: list[str], depth: tuple[int, int], proof: Proof, cost: Cost
+    new_tip: str, new_layers: list[str], depth: tuple[int, int], proof: Proof, cost: Cost, *, new_bytes: int
 ) -> dict[str, Any]:
-    """What `Journal.ready` keeps. `depth`: layers of the chain before and after."""
+    """What `Journal.ready` keeps. `depth`: layers of the chain before and after; `new_bytes`: stored in new layers."""
     return {
         "new_tip": new_tip,
         "new_layers": new_layers,
+        "new_bytes": new_bytes,
         "layers_before": depth[0],
         "layers_after": depth[1],
         "proof": asdict(proof),

@@ -162,7 +162,9 @@ def _publish(attempt: Attempt, uploaded: list[Uploaded], proof: Proof) -> Receip
     job, action = attempt.job, attempt.job.action
     new_layers = [item.ref.layer_id for item in uploaded]
     depth = len(job.chain)
-    facts = ready_facts(new_layers[-1], new_layers, (depth, depth - len(action.run) + 1), proof, _cost(job))
+    new_bytes = sum(item.ref.size_bytes for item in uploaded)
+    layers = (depth, depth - len(action.run) + 1)
+    facts = ready_facts(new_layers[-1], new_layers, layers, proof, _cost(job), new_bytes=new_bytes)
     attempt.journal.ready(facts)
     job.at("verified")
     job.meter.step("publish")

@@ -54,6 +54,7 @@ def _read(control: ObjectStore, item: ObjectInfo) -> dict[str, Any] | None:
 def _row(raw: dict[str, Any]) -> dict[str, Any]:
     action, actual = raw["action"], raw.get("actual") or {}
     predicted, benefit = action.get("cost") or {}, action.get("benefit") or {}
+    replaced = _replaced(action) if raw.get("outcome") == "published" else []
     return {
         "action_id": str(action["action_id"]),
         "disk_id": str(action["disk_id"]),
@@ -68,11 +69,25 @@ def _row(raw: dict[str, Any]) -> dict[str, Any]:
         "predicted_write_bytes": _total(predicted, "write_bytes"),
         "actual_write_bytes": _total(actual, "write_bytes"),
         "predicted_freed_bytes": benefit.get("freed_bytes"),
-        "actual_freed_bytes": (raw.get("extra") or {}).get("freed_bytes"),
+        "replaced_layer_ids": [str(layer["layer_id"]) for layer in replaced],
+        "replaced_bytes": sum(int(layer["size_bytes"]) for layer in replaced),
+        "new_bytes": _new_bytes(raw),
         "predicted_seconds": predicted.get("seconds"),
         "actual_seconds": actual.get("seconds"),
         "egress_usd": actual.get("egress_usd"),
     }
+
+
+def _replaced(action: dict[str, Any]) -> list[dict[str, Any]]:
+    """The layers that a new one stands for: those of the run, and those above it that got a new header."""
+    return [*action.get("run", ()), *action.get("above", ())]
+
+
+def _new_bytes(raw: dict[str, Any]) -> int | None:
+    """What the attempt that published wrote, as it noted before it published."""
+    extra = raw.get("extra") or {}
+    facts = (extra.get("ready") or {}).get(extra.get("published_by")) or {}
+    return facts.get("new_bytes")
 
 
 def _total(cost: dict[str, Any], field: str) -> int | None:

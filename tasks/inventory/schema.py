@@ -116,7 +116,9 @@ RECEIPTS = pa.schema(
         ("predicted_write_bytes", pa.int64()),
         ("actual_write_bytes", pa.int64()),
         ("predicted_freed_bytes", pa.int64()),
-        ("actual_freed_bytes", pa.int64()),
+        ("replaced_layer_ids", pa.list_(pa.string())),  # by an action that published; their space is freed later
+        ("replaced_bytes", pa.int64()),
+        ("new_bytes", pa.int64()),  # of the layers that it wrote instead; null in receipts that do not say
         ("predicted_seconds", pa.float64()),
         ("actual_seconds", pa.float64()),
         ("egress_usd", pa.float64()),

@@ -184,7 +184,7 @@ class LifeMachine(RuleBasedStateMachine):
             if fleet.locate(merge.result) is None:
                 fleet.put_layer(action.home_region, base, merged, merge.result)
             proof = Proof("clean", 0, 0, "", "", "")
-            journal.ready(ready_facts(merge.result, [merge.result], (2, 1), proof, Cost()))
+            journal.ready(ready_facts(merge.result, [merge.result], (2, 1), proof, Cost(), new_bytes=0))
         elif merge.phase == 3:
             assert merge.held is not None
             merge.held = heads.publish(merge.held, merge.result)

@@ -126,7 +126,16 @@ def receipt_table(heads: HeadSet, rows: int, until: datetime.datetime, rng: np.r
         pa.array(finished).cast(pa.timestamp("us", "UTC")),
         *(pa.array(values.astype(np.int32)) for values in (before, before - removed * done)),
         *(pa.array(values.astype(np.int64)) for values in (read * error, read, write * error, write)),
-        *(pa.array(values.astype(np.int64)) for values in (freed * error, freed * done)),
+        pa.array((freed * error).astype(np.int64)),
+        _gone_ids((removed + 1) * done, rng),
+        *(pa.array(values.astype(np.int64)) for values in ((write + freed) * done, write * done)),
         *(pa.array(values) for values in (seconds * error, seconds, read * 0.02 / 1e9)),
     ]
     return pa.table(columns, schema=RECEIPTS)
+
+
+def _gone_ids(counts: Ints, rng: np.random.Generator) -> pa.Array:
+    """Lists of that many ids of layers that are no longer there."""
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+    ids = np.char.mod("%032x", rng.integers(0, 1 << 62, int(offsets[-1])))
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(ids, pa.string()))

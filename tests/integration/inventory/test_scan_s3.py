@@ -130,11 +130,14 @@ def test_receipts_of_finished_actions(fleet: Fleet, stores: dict[str, ObjectStor
             "engine": "rebase",
             "cost": {"read_bytes": {"us-east": 5, "eu-west": 7}, "write_bytes": {}, "seconds": 1.5},
             "benefit": {"freed_bytes": 9},
+            "run": [{"layer_id": "b", "size_bytes": 30}, {"layer_id": "c", "size_bytes": 12}],
+            "above": [{"layer_id": "a", "size_bytes": 5}],
         },
         "actual": {"read_bytes": {"us-east": 11}, "write_bytes": {"us-east": 2}, "seconds": 2.5, "egress_usd": 0.25},
         "layers_before": 4,
         "layers_after": 2,
         "finished_at": "2026-01-02T03:04:05+00:00",
+        "extra": {"published_by": "t2", "ready": {"t1": {"new_bytes": 99}, "t2": {"new_bytes": 20}}},
     }
     intent = {**receipt, "state": "intent", "action": {**receipt["action"], "action_id": "a2"}}
     etags = {}
@@ -146,6 +149,7 @@ def test_receipts_of_finished_actions(fleet: Fleet, stores: dict[str, ObjectStor
     assert [r["action_id"] for r in row] == ["a1"]
     assert (row[0]["predicted_read_bytes"], row[0]["actual_read_bytes"], row[0]["predicted_write_bytes"]) == (12, 11, 0)
     assert (row[0]["engine"], row[0]["outcome"], row[0]["egress_usd"]) == ("rebase", "published", 0.25)
+    assert (row[0]["replaced_layer_ids"], row[0]["replaced_bytes"], row[0]["new_bytes"]) == (["b", "c", "a"], 47, 20)
     done = json.dumps({**intent, "state": "done"}).encode()
     control.put_if_match(keys.action("a2"), done, etags["a2"])
     inventory.run_inventory(fleet)

@@ -1,19 +1,25 @@
 """Retirement and undo on the real store, through the verbs: a merged disk, its grace, and a region that is away."""
 
 import dataclasses
+import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tasks.analytics.duck import open_manifest
+from tasks.analytics.queries import find, run
 from tasks.errors import ChainwrightError, Refused
 from tasks.settings import Fleet
-from tasks.stages import heads, lifecycle, maintain, retire
+from tasks.stages import heads, lifecycle, maintain, plan, retire
 from tasks.stages.apply import apply_action
 from tasks.stages.export import export_disk
 from tasks.stages.inventory import run_inventory
 from tasks.stages.transfer import import_disk
 from tasks.store import keys
 from tasks.store.base import ObjectStore
+from tasks.store.connect import control_store
 from tasks.units import KIB, MIB
 from tests.support.chains import LayerSpec, build
 from tests.support.cli import chainwright, write_fleet_toml
@@ -67,6 +73,39 @@ def test_replaced_layers_are_marked_then_deleted(merged: Fleet, stores: dict[str
     assert done["freed_usd_per_month"].keys() == done["freed_bytes"].keys()
     assert same_content(merged, tmp_path)
     assert retire.retire(fleet, dry_run=False)["swept"] == []
+
+
+def test_savings_count_what_was_freed_when_it_is_gone(merged: Fleet, stores: dict[str, ObjectStore]) -> None:
+    fleet = without_grace(merged)
+    (action,) = stores["us-east"].list(keys.ACTIONS)
+    made = json.loads(stores["us-east"].get(action.key)[0])["new_layers"]
+    before = stored_bytes(stores, made)  # as the disk was stored until its merge
+    run_inventory(merged)
+    waiting = savings(merged)
+    assert (waiting["actions"], waiting["freed_actions"], waiting["actual_freed_bytes"]) == (1, 0, 0)
+    assert waiting["waiting_freed_bytes"] == waiting["predicted_freed_bytes"] > 0
+    retire.retire(fleet, dry_run=False)
+    assert savings(merged)["freed_actions"] == 0  # marked is not gone
+    assert retire.retire(fleet, dry_run=False)["swept"]
+    run_inventory(merged)
+    freed = savings(merged)
+    assert (freed["freed_actions"], freed["waiting_freed_bytes"]) == (1, 0)
+    assert freed["actual_freed_bytes"] == before - stored_bytes(stores)
+    assert freed["freed_ratio"] == freed["actual_freed_bytes"] / freed["predicted_freed_bytes"]
+
+
+def stored_bytes(stores: dict[str, ObjectStore], without: Sequence[str] = ()) -> int:
+    left_out = {keys.layer(layer_id) for layer_id in without}
+    listed = [info for store in stores.values() for info in store.list(keys.LAYERS)]
+    return sum(info.size for info in listed if info.key not in left_out)
+
+
+def savings(fleet: Fleet) -> dict[str, Any]:
+    """The one row of `chainwright query savings`."""
+    folder, _ = plan.staged(fleet, control_store(fleet))
+    with open_manifest(folder) as connection:
+        (row,) = run(connection, find("savings")).dicts()
+    return row
 
 
 def test_undo_brings_the_old_chain_back_until_it_is_deleted(merged: Fleet, tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def _journal(store: MemoryStore, attempt: str) -> Journal:
 
 
 def _ready(journal: Journal, tip: str) -> None:
-    journal.ready(ready_facts(tip, [tip], (3, 2), PROOF, COST))
+    journal.ready(ready_facts(tip, [tip], (3, 2), PROOF, COST, new_bytes=7))
 
 
 def test_attempts_are_kept_with_what_they_may_create() -> None:

@@ -43,7 +43,7 @@ def merge(fleet: ToyFleet, disk: str, *, publish: bool = True) -> tuple[HeadVers
     for ref in reversed(action.run):
         blocks |= fleet.locate(ref.layer_id)[1]["blocks"]  # type: ignore[index,operator]
     fleet.put_layer("us-east", action.base.layer_id if action.base else None, blocks, result)
-    journal.ready(ready_facts(result, [result], (3, 2), Proof("clean", 0, 0, "", "", ""), Cost()))
+    journal.ready(ready_facts(result, [result], (3, 2), Proof("clean", 0, 0, "", "", ""), Cost(), new_bytes=0))
     if publish:
         held = fleet.heads.publish(held, result)
         journal.publish("attempt", {})

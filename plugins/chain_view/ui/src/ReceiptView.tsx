@@ -1,6 +1,7 @@
 // The receipt of one action, as it is kept in the store.
 import { Link } from "react-router-dom";
-import { bytes, cell, time } from "./format";
+import type { Page } from "./DataTable";
+import { bytes, cell, count, time } from "./format";
 import { useOwn } from "./hooks";
 import { diskPath, ROOT } from "./paths";
 import { Badge } from "./RunPanel";
@@ -56,6 +57,7 @@ function Body({ answer }: { answer: Answer }) {
         written {time(answer.written_at)}
       </p>
       {receipt.reason ? <p>{words(String(receipt.reason))}</p> : null}
+      {receipt.outcome === "published" ? <Freed action={answer.action_id} predicted={receipt.action?.benefit?.freed_bytes} /> : null}
       {receipt.action?.cost && receipt.actual ? <Costs predicted={receipt.action.cost} actual={receipt.actual} /> : null}
       {proof ? (
         <>
@@ -78,6 +80,20 @@ function Body({ answer }: { answer: Answer }) {
       </details>
     </>
   );
+}
+
+/** What the action freed is known to the inventory: the replaced layers are deleted later. */
+function Freed({ action, predicted }: { action: string; predicted?: number }) {
+  const { data } = useOwn<Page>("query/receipts", { filter: action, limit: 1 });
+  const row = data?.rows[0];
+  if (!row) return null;
+  const freed = row.actual_freed_bytes as number | null;
+  const waiting = Number(row.waiting_layers);
+  const forecast = predicted === undefined ? "" : ` Predicted: ${bytes(predicted)}.`;
+  if (freed !== null) return <p>{`Freed: ${bytes(freed)}.${forecast}`}</p>;
+  if (waiting === 0) return null;
+  const layers = waiting === 1 ? "1 replaced layer is" : `${count(waiting)} replaced layers are`;
+  return <p>{`Nothing freed yet: ${layers} kept until layer_retire deletes them.${forecast}`}</p>;
 }
 
 type Cost = Record<string, number | Record<string, number>>;

@@ -12,6 +12,8 @@ interface Day {
   day: string;
   actions: number;
   layers_removed: number;
+  freed_actions: number;
+  waiting_freed_bytes: number;
   predicted_freed_bytes: number;
   actual_freed_bytes: number;
   predicted_moved_bytes: number;
@@ -38,7 +40,13 @@ export function SavingsChart() {
   const show = (value: number) => (metric === "seconds" ? seconds(value) : bytes(value));
   const predicted = running(days.map((day) => day[`predicted_${metric}`] ?? 0));
   const actual = running(days.map((day) => day[`actual_${metric}`] ?? 0));
-  const removed = days.reduce((sum, day) => sum + day.layers_removed, 0);
+  const removed = total(days, "layers_removed");
+  const waiting = total(days, "waiting_freed_bytes");
+  const waits = total(days, "actions") - total(days, "freed_actions");
+  const later =
+    metric === "freed_bytes" && waits > 0
+      ? ` Of the prediction ${show(waiting)} (${count(waits)} actions) waits: the layers that were replaced are kept until layer_retire deletes them.`
+      : "";
   const option = (colors: Palette) => ({
     grid: { left: 74, right: 16, top: 28, bottom: 30 },
     legend: { top: 0, textStyle: { color: colors.text } },
@@ -56,7 +64,7 @@ export function SavingsChart() {
   return (
     <Chart
       title="Savings over time"
-      summary={`${count(removed)} layers removed so far; ${METRICS.find(([key]) => key === metric)![1].toLowerCase()}: ${show(actual.at(-1)!)}, predicted ${show(predicted.at(-1)!)}.`}
+      summary={`${count(removed)} layers removed so far; ${METRICS.find(([key]) => key === metric)![1].toLowerCase()}: ${show(actual.at(-1)!)}, predicted ${show(predicted.at(-1)!)}.${later}`}
       height={260}
       version={`${metric}-${JSON.stringify(days)}`}
       option={option}
@@ -67,6 +75,10 @@ export function SavingsChart() {
       }}
     />
   );
+}
+
+function total(days: Day[], column: "actions" | "layers_removed" | "freed_actions" | "waiting_freed_bytes"): number {
+  return days.reduce((sum, day) => sum + day[column], 0);
 }
 
 function running(values: number[]): number[] {
