@@ -83,6 +83,7 @@ class SnapshotHolder:
         self._prepare = prepare
         self._lock = threading.Lock()
         self._worker: threading.Thread | None = None
+        self._answered = threading.Event()  # the worker knows what to show, or why there is nothing
         self._checked = -RECHECK_SECONDS
         self._fleet: Fleet | None = None
         self._staged: Staged | None = None
@@ -93,7 +94,7 @@ class SnapshotHolder:
         """The newest snapshot that is here whole. Raises Unavailable with what is missing and since when."""
         worker = self._follow()
         if self._staged is None and worker is not None:
-            worker.join(FIRST_WAIT_SECONDS)
+            self._answered.wait(FIRST_WAIT_SECONDS)
         with self._lock:
             if self._staged is not None and self._fleet is not None:
                 return View(self._fleet, self._staged, self._problem)
@@ -125,6 +126,7 @@ class SnapshotHolder:
                 return None
             self._checked = clock.monotonic()
             self._begun = clock.now()
+            self._answered.clear()
             self._worker = threading.Thread(target=self._refresh, name="chain-view-snapshot", daemon=True)
             self._worker.start()
             return self._worker
@@ -140,6 +142,7 @@ class SnapshotHolder:
             problem = Problem("failed", "The manifest could not be read", f"{type(error).__name__}: {error}")
         with self._lock:
             self._problem = self._dated(problem)
+        self._answered.set()
 
     def _take(self, fleet: Fleet) -> Problem | None:
         with self._lock:
@@ -151,11 +154,18 @@ class SnapshotHolder:
                 staged = Staged(found.snapshot_id, found.created_at, self._source.stage(fleet, found))
             except NotFound as error:
                 return _incomplete(found, error)
-            if self._prepare and known is not None:  # nobody waits for the first one's answers
-                self._prepare(fleet, staged)
+            if known is not None:
+                self._ready(fleet, staged)
             with self._lock:
                 self._staged = staged
+            if known is None:  # nobody waits for the first one's answers
+                self._answered.set()
+                self._ready(fleet, staged)
         return self._waiting(fleet, found)
+
+    def _ready(self, fleet: Fleet, staged: Staged) -> None:
+        if self._prepare:
+            self._prepare(fleet, staged)
 
     def _waiting(self, fleet: Fleet, found: Found | None) -> Problem | None:
         begun = self._source.unpublished(fleet, found)

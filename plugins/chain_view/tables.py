@@ -3,6 +3,7 @@
 import datetime
 import io
 import math
+import shlex
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
@@ -66,7 +67,7 @@ def sql(name: str, request: Request, view: ViewNow) -> dict[str, Any]:
     """The query's file, its bound parameters, and how to run it on the command line."""
     query = queries.find(name)
     given = _parameters(request)
-    options = "".join(f" --set {key}={value}" for key, value in given.items())
+    options = "".join(f" --set {shlex.quote(f'{key}={value}')}" for key, value in given.items())
     return {
         "name": name,
         "file": f"sql/{query.area}/{name}.sql",

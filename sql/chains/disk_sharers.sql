@@ -5,48 +5,23 @@
 -- parameter disk_id VARCHAR: the head
 -- shared_layers counts from the base up. Method: walk down from every layer of the chain without coming back to it, so each
 -- layer of the tree is visited once; a head found below position p shares positions 0 to p.
-WITH RECURSIVE tip AS (
-    SELECT tip_no FROM heads WHERE disk_id = $disk_id
+WITH RECURSIVE chain AS MATERIALIZED (
+    SELECT layer_no, position FROM chain_of($disk_id)
 ),
 
-root AS (
-    SELECT shadow_layers.root_no FROM shadow_layers JOIN tip ON tip.tip_no = shadow_layers.layer_no
-),
-
-links AS MATERIALIZED (
-    SELECT layers.layer_no, layers.parent_no
-    FROM layers
-    JOIN shadow_layers USING (layer_no)
-    WHERE shadow_layers.root_no = (SELECT root_no FROM root)
-    UNION ALL
-    SELECT layer_no, parent_no
-    FROM layers
-    WHERE (SELECT count(*) FROM root) = 0  -- a cycle, or a manifest that was not analysed
-),
-
-up AS (
-    SELECT links.layer_no, links.parent_no, [links.layer_no] AS path
-    FROM tip
-    JOIN links ON links.layer_no = tip.tip_no
-    UNION ALL
-    SELECT links.layer_no, links.parent_no, list_append(up.path, links.layer_no)
-    FROM up
-    JOIN links ON links.layer_no = up.parent_no
-    WHERE NOT list_contains(up.path, links.layer_no)
-),
-
-chain AS MATERIALIZED (
-    SELECT layer_no, max(len(path)) OVER () - len(path) AS position FROM up
+beside AS MATERIALIZED (
+    SELECT tree.layer_no, tree.parent_no
+    FROM tree_of($disk_id) AS tree
+    ANTI JOIN chain USING (layer_no)
 ),
 
 down AS (
     SELECT layer_no, position
     FROM chain
     UNION ALL
-    SELECT links.layer_no, down.position
+    SELECT beside.layer_no, down.position
     FROM down
-    JOIN links ON links.parent_no = down.layer_no
-    WHERE links.layer_no NOT IN (SELECT layer_no FROM chain)
+    JOIN beside ON beside.parent_no = down.layer_no
 )
 
 SELECT

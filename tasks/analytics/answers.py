@@ -15,14 +15,17 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tasks.analytics import duck, queries
+from tasks.analytics.placed import keep_placed
 from tasks.analytics.queries import Page, Query
 from tasks.analytics.sqlfiles import Parameter
 from tasks.errors import ConfigError
 
 FOLDER = "answers"
+_FORMULA = r"^\s*[=+\-@\t\r\n]"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -160,22 +163,29 @@ def find_row(
 
 
 def flat(table: pa.Table) -> pa.Table:
-    """The table with lists and records as JSON text, for CSV."""
-    columns = {
-        field.name: pa.array(
-            [None if value is None else json.dumps(value, default=str) for value in column.to_pylist()]
-        )
-        if pa.types.is_nested(field.type)
-        else column
-        for field, column in zip(table.schema, table.columns, strict=True)
-    }
-    return pa.table(columns)
+    """The table for a CSV that people open in a spreadsheet: lists and records are JSON text, and no text is a formula.
+
+    Names come from tenants: a text that a spreadsheet would compute gets an apostrophe in front, as if typed there.
+    """
+    return pa.table({name: _plain_text(table[name]) for name in table.column_names})
+
+
+def _plain_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    if pa.types.is_nested(column.type):
+        texts = (None if value is None else json.dumps(value, default=str) for value in column.to_pylist())
+        return pa.chunked_array([pa.array(texts, pa.string())])
+    if not pa.types.is_string(column.type):
+        return column
+    formula = pc.match_substring_regex(column, _FORMULA)
+    return pc.if_else(formula, pc.binary_join_element_wise("'", column, ""), column)
 
 
 def prepare(
     directory: Path, wanted: Iterable[tuple[str, Mapping[str, Any]]], defaults: Mapping[str, Any], limits: Limits
 ) -> list[Path]:
-    """Compute the answers of these queries (name, parameters), for pages that are opened later."""
+    """Compute the answers of these queries (name, parameters), and the order of the trees, for pages opened later."""
+    with duck.open_manifest(directory, memory_limit=limits.memory, threads=limits.threads) as connection:
+        keep_placed(connection, directory)
     return [answer(directory, queries.find(name), parameters, defaults, limits) for name, parameters in wanted]
 
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from tasks.analytics.derived import DERIVED, SHADOW_LAYERS, STEALS
 from tasks.analytics.duck import open_manifest
+from tasks.analytics.placed import FOLDER
 from tasks.analytics.shadow import graph
 from tasks.analytics.shadow.feed import Bucket, load_extents, make_buckets, parts
 from tasks.analytics.shadow.pairs import unpack
@@ -81,7 +82,8 @@ def adopt(folder: Path, directory: Path) -> None:
     """Move finished derived datasets next to the manifest, unless another process was faster."""
     for name, schema in DERIVED.items():
         if (directory / name).is_dir() and not _fits(directory / name, schema):
-            shutil.rmtree(directory / name, ignore_errors=True)  # of an older version
+            for old in (name, FOLDER):  # of an older version
+                shutil.rmtree(directory / old, ignore_errors=True)
         with contextlib.suppress(OSError):
             (folder / name).rename(directory / name)
 
@@ -237,5 +239,5 @@ def _write_layers(structure: Structure, sums: _Sums, reached: Flags, folder: Pat
 
 def discard_derived(directory: Path) -> None:
     """Remove the derived datasets, so that the next `derive` starts afresh."""
-    for name in DERIVED:
+    for name in (*DERIVED, FOLDER):
         shutil.rmtree(directory / name, ignore_errors=True)

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from tasks.analytics import sqlfiles
 from tasks.analytics.derived import DERIVED
+from tasks.analytics.placed import use_placed
 from tasks.errors import NotFound
 from tasks.inventory.schema import DATASETS
 
@@ -28,6 +29,7 @@ _TYPES = {
     pa.bool_(): "BOOLEAN",
     pa.timestamp("us", "UTC"): "TIMESTAMPTZ",
     pa.list_(pa.int32()): "INTEGER[]",
+    pa.list_(pa.string()): "VARCHAR[]",
 }
 
 
@@ -54,6 +56,8 @@ def open_manifest(
             connection.execute(f"CREATE VIEW {name} AS {_select(directory / name, schema)}")
         for statement in sqlfiles.view_statements() if views else ():
             connection.execute(statement)
+        if views:
+            use_placed(connection, directory)
         if lock:
             lock_down(connection, directory)
     except BaseException:

@@ -103,7 +103,8 @@ def make(folder: Path, layers: int) -> list[dict[str, Any]]:
 def prepared(folder: Path, holder: Any) -> dict[str, Any]:
     from plugins.chain_view.state import prepare
 
-    shutil.rmtree(folder / "answers", ignore_errors=True)
+    for kept in ("answers", "placed"):
+        shutil.rmtree(folder / kept, ignore_errors=True)
     view = holder.view()
     wall, cpu, _ = timed(lambda: prepare(view.fleet, view.staged))
     return {"what": "once a snapshot: first pages", "wall_s": wall, "cpu_s": cpu}

@@ -1,5 +1,7 @@
 """What the plugin registers, what a task instance links to, and what is noted on it."""
 
+import hashlib
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -31,6 +33,20 @@ def test_all_that_is_registered_is_there(airflow_home: Path) -> None:
     for key in ("bundle_url", "icon", "icon_dark_mode"):
         name = app[key].removeprefix("chainview/static/").partition("?")[0]
         assert (STATIC / name).is_file()
+
+
+def test_the_committed_pages_are_built_from_the_committed_source() -> None:
+    """`npm ci && npm run build` in plugins/chain_view/ui writes them anew, and the record of what they were built from."""
+    record = json.loads((STATIC / "build.json").read_text())
+    folder = ROOT / "plugins/chain_view/ui"
+    rest = {"build.mjs", "package.json", "package-lock.json", "tsconfig.json"}
+    names = rest | {str(file.relative_to(folder)) for file in folder.glob("src/**/*.*")}
+    assert record["sources"] == {name: _sum(folder / name) for name in names}
+    assert record["built"] == {file.name: _sum(file) for file in STATIC.iterdir() if ".js" in file.suffixes}
+
+
+def _sum(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def test_nothing_is_loaded_from_elsewhere() -> None:

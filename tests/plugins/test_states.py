@@ -1,6 +1,7 @@
 """Missing manifest, unreachable store, half-finished snapshot: the page says what, and since when."""
 
 import datetime
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,24 @@ def test_the_last_good_snapshot_stays_while_the_store_is_away(source: Scripted, 
     source.broken = None
     look_again(holder)
     assert client.get("/api/status").json()["warning"] is None
+
+
+def test_the_first_snapshot_is_shown_before_its_pages_are_prepared(source: Scripted, client_of: Any) -> None:
+    from plugins.chain_view.snapshots import SnapshotHolder
+
+    asked: list[str] = []
+    shown = threading.Event()
+
+    def prepare(_: Fleet, staged: Any) -> None:
+        asked.append(staged.snapshot_id)
+        assert shown.wait(30)
+
+    source.published = "20260501T120000-bb"
+    holder = SnapshotHolder(source, prepare)
+    assert client_of(holder).get("/api/status").json()["snapshot"]["id"] == "20260501T120000-bb"
+    shown.set()
+    look_again(holder)
+    assert asked == ["20260501T120000-bb"]
 
 
 def test_a_half_finished_newer_snapshot_is_told_and_not_shown(source: Scripted, client_of: Any) -> None:

@@ -2,10 +2,17 @@
 
 import csv
 import io
+import shlex
+from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
+from tasks.inventory.schema import HEADS
+from tasks.settings import Fleet
+from tests.plugins.conftest import holder_of
 
 pytestmark = pytest.mark.airflow
 
@@ -105,7 +112,21 @@ def test_hostile_names_survive_both_downloads(hostile: Any, client_of: Any) -> N
     assert set(pq.read_table(io.BytesIO(parquet.content))["disk_id"].to_pylist()) == names
     text = client.get("/api/download/chain_length", params={"format": "csv"})
     assert text.headers["content-disposition"].startswith("attachment; ")
-    assert {row["disk_id"] for row in csv.DictReader(io.StringIO(text.text))} == names
+    assert {row["disk_id"].removeprefix("'") for row in csv.DictReader(io.StringIO(text.text))} == {
+        name.removeprefix("'") for name in names
+    }
+
+
+def test_no_cell_of_a_csv_is_a_formula(trial_fleet: Fleet, tmp_path: Path, client_of: Any) -> None:
+    formulas = ["=cmd|' /C calc'!A0", "+1+2", "-2+3", "@SUM(A1)", "\t=1", "\r=1", " =1", "\n=1", '=1,"2"']
+    plain_names = ["vm-1", "a=b", "1-2", "x@y"]
+    heads = [dict.fromkeys(HEADS.names) | {"disk_id": name} for name in formulas + plain_names]
+    (tmp_path / "heads").mkdir()
+    pq.write_table(pa.Table.from_pylist(heads, schema=HEADS), tmp_path / "heads/part-0.parquet")
+    client = client_of(holder_of(tmp_path, trial_fleet))
+    text = client.get("/api/download/chain_length", params={"format": "csv"}).text
+    found = [row["disk_id"] for row in csv.DictReader(io.StringIO(text, newline=""))]
+    assert sorted(found) == sorted([*plain_names, *(f"'{name}" for name in formulas)])
 
 
 def test_downloads_take_filter_and_order(plain: Any, client_of: Any) -> None:
@@ -117,8 +138,6 @@ def test_downloads_take_filter_and_order(plain: Any, client_of: Any) -> None:
 
 
 def test_the_sql_of_every_table_is_shown_as_the_file_has_it(plain: Any, client_of: Any) -> None:
-    from pathlib import Path
-
     client = client_of(plain)
     listed = client.get("/api/queries").json()
     assert {"chain_length", "receipts", "outcomes"} <= {query["name"] for query in listed}
@@ -127,6 +146,12 @@ def test_the_sql_of_every_table_is_shown_as_the_file_has_it(plain: Any, client_o
         shown = client.get(f"/api/sql/{query['name']}", params=needed).json()
         assert shown["sql"] == Path(shown["file"]).read_text()
         assert query["name"] in shown["command"]
+
+
+def test_the_command_of_a_table_is_safe_to_paste(plain: Any, client_of: Any) -> None:
+    disk = "$(touch x); 'rm' `id`"
+    shown = client_of(plain).get("/api/sql/disk_chain", params={"disk_id": disk}).json()
+    assert shlex.split(shown["command"]) == ["chainwright", "query", "disk_chain", "--set", f"disk_id={disk}"]
 
 
 def test_an_unknown_disk_is_told_apart_from_a_broken_page(plain: Any, client_of: Any) -> None:

@@ -1,4 +1,4 @@
-"""What is asked of one disk has the same answer in its trees alone as in the whole fleet."""
+"""What is asked of one disk has the same answer beside the layers that matter to it as in the whole fleet."""
 
 from pathlib import Path
 
@@ -39,7 +39,7 @@ def test_the_planner_sees_the_same_disk(manifest: Path) -> None:
     assert narrowed > len(disks[::7]) // 2
 
 
-def test_it_is_the_disks_own_trees_that_are_left(manifest: Path) -> None:
+def test_it_is_not_the_whole_fleet_that_is_left(manifest: Path) -> None:
     with open_manifest(manifest) as connection:
         disk = run(connection, find("chain_length")).dicts()[0]["disk_id"]
         everything = connection.execute("SELECT count(*) FROM layers").fetchall()[0][0]
