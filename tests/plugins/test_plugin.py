@@ -36,7 +36,7 @@ def test_all_that_is_registered_is_there(airflow_home: Path) -> None:
 
 
 def test_the_committed_pages_are_built_from_the_committed_source() -> None:
-    """`npm ci && npm run build` in plugins/chain_view/ui writes them anew, and the record of what they were built from."""
+    """`npm ci && npm run build` in plugins/chain_view/ui writes them, and the record of what they were built from."""
     record = json.loads((STATIC / "build.json").read_text())
     folder = ROOT / "plugins/chain_view/ui"
     rest = {"build.mjs", "package.json", "package-lock.json", "tsconfig.json"}

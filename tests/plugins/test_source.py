@@ -15,6 +15,8 @@ from tasks.settings import Fleet
 from tasks.store.base import ObjectStore
 from tasks.store.connect import control_store
 
+NOBODY = "http://127.0.0.1:9"  # no store listens there
+
 pytestmark = [pytest.mark.airflow, pytest.mark.s3]
 
 
@@ -80,6 +82,35 @@ def test_from_an_empty_bucket_to_the_second_snapshot(
     assert status["snapshot"]["id"] == "20260101T000000-aa"
     assert status["warning"]["code"] == "snapshot_incomplete"
     assert "layers-0.parquet" in status["warning"]["detail"]
+
+
+def test_a_store_that_goes_away_and_comes_back(
+    holder: Any, fleet: Fleet, tmp_path: Path, client_of: Any, airflow_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    control = control_store(fleet)
+    publish(control, "20260101T000000-aa", (write_part(control, "manifests/20260101T000000-aa/l-0.parquet", tmp_path),))
+    away = fleet.model_copy(
+        update={"regions": tuple(region.model_copy(update={"endpoint": NOBODY}) for region in fleet.regions)}
+    )
+    client = client_of(holder)
+    monkeypatch.setattr(holder._source, "fleet", lambda: away)
+    look_again(holder)
+    problem = client.get("/api/status").json()["problem"]
+    assert problem["code"] == "store_unreachable"
+    assert NOBODY in problem["detail"]
+    assert problem["since"]
+
+    monkeypatch.setattr(holder._source, "fleet", lambda: fleet)
+    look_again(holder)
+    assert client.get("/api/status").json()["problem"] is None
+
+    monkeypatch.setattr(holder._source, "fleet", lambda: away)
+    look_again(holder)
+    status = client.get("/api/status").json()
+    assert status["snapshot"]["id"] == "20260101T000000-aa"
+    assert status["warning"]["code"] == "store_unreachable"
+    assert status["warning"]["since"] > problem["since"]
+    assert client.get("/api/query/chain_length").status_code == 200
 
 
 def test_plans_and_receipts_come_from_the_store(plain: Any, fleet: Fleet, client_of: Any, plain_manifest: Path) -> None:

@@ -10,6 +10,22 @@ import { Banner, Empty, Loading, Trouble } from "./states";
 import { useStatus } from "./status";
 import { Verdict } from "./Verdict";
 
+const DONE = [
+  "finished_at",
+  "outcome",
+  "reason",
+  "engine",
+  "layers_before",
+  "layers_after",
+  "actual_read_bytes",
+  "actual_write_bytes",
+  "predicted_freed_bytes",
+  "actual_freed_bytes",
+  "waiting_layers",
+  "actual_seconds",
+  "action_id",
+];
+
 export interface Head {
   disk_id: string;
   tip: string;
@@ -62,6 +78,7 @@ export function DiskView({ disk }: { disk: string }) {
         query="receipts"
         caption="Actions on this disk"
         params={{ disk_id: disk }}
+        columns={DONE}
         filterable={false}
         limit={10}
         empty="No action on this disk has ended yet"
@@ -101,7 +118,7 @@ function Tiles({ facts }: { facts: DiskFacts }) {
   return (
     <dl className="cw-tiles" data-testid="disk-tiles">
       <Tile name="Layers" value={known.layers === null ? "–" : count(layers)} note={`limit ${fleet.max_chain_length}`} />
-      <Tile name="Stored" value={maybe(known.stored_bytes, bytes)} note={`in ${cell("regions", known.regions)} regions`} />
+      <Tile name="Stored" value={maybe(known.stored_bytes, bytes)} note={known.regions === 1 ? "in 1 region" : `in ${cell("regions", known.regions)} regions`} />
       <Tile name="Layers elsewhere" value={cell("remote_layers", known.remote_layers)} note={`home is ${known.home_region ?? "–"}`} />
       <Tile name="Memory when open" value={maybe(known.memory_bytes, bytes)} note="tables of all layers" />
       <Tile name="First cold read" value={maybe(known.first_read_ms, (value) => seconds(value / 1000))} note="estimated" />
