@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from fastapi import APIRouter, Query, Request, Response
 
 from tasks.analytics import answers, queries
+from tasks.analytics.paging import Cut
 
 from .guard import MAY_SEE
 from .state import ViewNow, defaults_of, is_kept, limits
@@ -47,12 +48,8 @@ def table(
         given,
         defaults_of(view),
         limits(),
+        Cut(sort or None, desc, filter, limit, offset),
         keep=is_kept(name, given),
-        sort=sort or None,
-        descending=desc,
-        search=filter,
-        limit=limit,
-        offset=offset,
     )
     columns = [
         {"name": column.name, "type": column.type, "numeric": any(kind in column.type for kind in _NUMBERS)}
@@ -96,11 +93,8 @@ def download(
         given,
         defaults_of(view),
         limits(),
+        Cut(sort or None, desc, filter, MAX_DOWNLOAD_ROWS),
         keep=is_kept(name, given),
-        sort=sort or None,
-        descending=desc,
-        search=filter,
-        limit=MAX_DOWNLOAD_ROWS,
     )
     body = io.BytesIO()
     if format == "csv":

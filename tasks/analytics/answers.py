@@ -18,11 +18,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tasks.analytics import duck, queries
+from tasks.analytics import duck, paging, queries
+from tasks.analytics.paging import Cut, Page
 from tasks.analytics.placed import keep_placed
-from tasks.analytics.queries import Page, Query
+from tasks.analytics.queries import Query
 from tasks.analytics.sqlfiles import Parameter
-from tasks.errors import ConfigError
 
 FOLDER = "answers"
 _FORMULA = r"^\s*[=+\-@\t\r\n]"
@@ -44,8 +44,7 @@ def answer(
     file = directory / FOLDER / f"{query.name}-{_fingerprint(query, bound)}.parquet"
     if not file.exists():
         file.parent.mkdir(exist_ok=True)
-        with duck.open_manifest(directory, memory_limit=limits.memory, threads=limits.threads) as connection:
-            table = queries.run_arrow(connection, query, parameters, defaults)
+        table = _computed(directory, query, parameters, defaults, limits)
         part = file.with_name(f"{file.name}.{uuid.uuid4().hex}.part")
         pq.write_table(table, part, compression="zstd", row_group_size=32_768)
         part.replace(file)
@@ -58,66 +57,16 @@ def page(
     parameters: Mapping[str, Any],
     defaults: Mapping[str, Any],
     limits: Limits,
+    cut: Cut,
     *,
     keep: bool = True,
-    sort: str | None = None,
-    descending: bool = False,
-    search: str = "",
-    limit: int = 100,
-    offset: int = 0,
 ) -> Page:
-    """One page; see `queries.page`. With `keep` it is cut from the kept answer, otherwise computed for this call.
+    """One page; see `paging.page`. With `keep` it is cut from the kept answer, otherwise computed for this call.
 
     Keep what is asked for with few different parameters: nothing removes an answer but the end of its snapshot.
     """
-    with _open(directory, query, parameters, defaults, limits, keep) as source:
-        if keep:
-            return _cut(source, sort, descending, search, limit, offset)
-        return queries.page(
-            source.connection,
-            query,
-            parameters,
-            defaults,
-            sort=sort,
-            descending=descending,
-            search=search,
-            limit=limit,
-            offset=offset,
-        )
-
-
-def _cut(source: "_Source", sort: str | None, descending: bool, search: str, limit: int, offset: int) -> Page:
-    """A page of a kept answer. Counted apart: a count beside the rows would read every column of all of them."""
-    table = source.connection.view("answer")
-    columns = dict(zip(table.columns, map(str, table.types), strict=True))
-    if sort is not None and sort not in columns:
-        raise ConfigError(f"query {source.query.name} has no column {sort!r}; it has: {', '.join(sorted(columns))}")
-    found = _searched([name for name, kind in columns.items() if kind == "VARCHAR"], bool(search))
-    text = {"page_search": search} if found else {}
-    order = _order(source.query, sort, descending) if sort is not None else ""
-    paging = f"LIMIT {int(limit)} OFFSET {int(offset)}"
-    values = tuple(Parameter(name, "VARCHAR", None, name) for name in text)
-    total = dataclasses.replace(source.query, sql=f"SELECT count(*) AS n FROM answer {found}", parameters=values)  # noqa: S608
-    rows = dataclasses.replace(source.query, sql=f"SELECT * FROM answer {found} {order} {paging}", parameters=values)  # noqa: S608
-    counted = queries.run(source.connection, total, text).rows[0][0]
-    return Page(queries.run(source.connection, rows, text), counted, offset)
-
-
-def _searched(texts: list[str], search: bool) -> str:
-    """Rows with the text in any of these columns; the columns are the answer's own, the text is bound."""
-    if not (search and texts):
-        return ""
-    return "WHERE " + " OR ".join(f"contains(lower({_quoted(name)}), lower($page_search))" for name in texts)
-
-
-def _order(query: Query, sort: str, descending: bool) -> str:
-    """Ties are broken by the query's key, so that pages never overlap."""
-    terms = [f"{_quoted(sort)} {'DESC' if descending else 'ASC'} NULLS LAST", *map(_quoted, query.key)]
-    return "ORDER BY " + ", ".join(terms)
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
+    with _open(directory, query, parameters, defaults, limits, keep) as connection:
+        return paging.page(connection, query, cut)
 
 
 def select(
@@ -126,25 +75,13 @@ def select(
     parameters: Mapping[str, Any],
     defaults: Mapping[str, Any],
     limits: Limits,
+    cut: Cut,
     *,
     keep: bool = True,
-    sort: str | None = None,
-    descending: bool = False,
-    search: str = "",
-    limit: int = 1_000_000,
 ) -> pa.Table:
-    """The rows, sorted and searched as `page` does, as Arrow."""
-    with _open(directory, query, parameters, defaults, limits, keep) as source:
-        return queries.select_arrow(
-            source.connection,
-            source.query,
-            source.parameters,
-            defaults,
-            sort=sort,
-            descending=descending,
-            search=search,
-            limit=limit,
-        )
+    """The rows, sorted and searched as `page` does, as Arrow: for downloads."""
+    with _open(directory, query, parameters, defaults, limits, keep) as connection:
+        return paging.rows(connection, query, cut)
 
 
 def find_row(
@@ -152,13 +89,13 @@ def find_row(
 ) -> dict[str, Any] | None:
     """The first row of the kept answer with exactly these values in these columns, or None."""
     where = " AND ".join(f'"{name}" = ${name}' for name in wanted)  # names come from code, values are bound
-    with _open(directory, query, {}, defaults, limits, keep=True) as source:
+    with _open(directory, query, {}, defaults, limits, keep=True) as connection:
         exact = dataclasses.replace(
-            source.query,
-            sql=f"{source.query.sql} WHERE {where} LIMIT 1",
+            query,
+            sql=f"SELECT * FROM answer WHERE {where} LIMIT 1",  # noqa: S608
             parameters=tuple(Parameter(name, "VARCHAR", None, name) for name in wanted),
         )
-        rows = queries.run(source.connection, exact, wanted).dicts()
+        rows = queries.run(connection, exact, wanted).dicts()
     return rows[0] if rows else None
 
 
@@ -189,13 +126,6 @@ def prepare(
     return [answer(directory, queries.find(name), parameters, defaults, limits) for name, parameters in wanted]
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Source:
-    connection: duckdb.DuckDBPyConnection
-    query: Query
-    parameters: Mapping[str, Any]
-
-
 @contextmanager
 def _open(
     directory: Path,
@@ -204,18 +134,23 @@ def _open(
     defaults: Mapping[str, Any],
     limits: Limits,
     keep: bool,
-) -> Iterator[_Source]:
-    """The kept answer as a query of its own, or the query itself over the manifest."""
-    if not keep:
-        with duck.open_manifest(directory, memory_limit=limits.memory, threads=limits.threads) as connection:
-            yield _Source(connection, query, parameters)
-        return
-    file = answer(directory, query, parameters, defaults, limits)
-    stored = dataclasses.replace(query, sql="SELECT * FROM answer", parameters=())
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection with the whole answer as the relation `answer`: the kept one, or computed now."""
     with duckdb.connect(config={"threads": limits.threads, "memory_limit": limits.memory}) as connection:
         connection.execute("SET TimeZone='UTC'")
-        connection.read_parquet(str(file)).create_view("answer")
-        yield _Source(connection, stored, {})
+        if keep:
+            file = answer(directory, query, parameters, defaults, limits)
+            connection.read_parquet(str(file)).create_view("answer")
+        else:
+            connection.register("answer", _computed(directory, query, parameters, defaults, limits))
+        yield connection
+
+
+def _computed(
+    directory: Path, query: Query, parameters: Mapping[str, Any], defaults: Mapping[str, Any], limits: Limits
+) -> pa.Table:
+    with duck.open_manifest(directory, memory_limit=limits.memory, threads=limits.threads) as connection:
+        return queries.run_arrow(connection, query, parameters, defaults)
 
 
 def _fingerprint(query: Query, bound: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ import csv
 import datetime
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,15 +25,15 @@ from tasks.settings import Fleet
 
 __all__ = [
     "Column",
-    "Page",
     "Query",
     "Result",
     "as_result",
     "bind",
     "find",
     "fleet_defaults",
+    "identifier",
     "load",
-    "page",
+    "order_by",
     "queries",
     "rows_of",
     "run",
@@ -44,7 +44,6 @@ __all__ = [
 ]
 
 _TRUE, _FALSE = {"true", "1", "yes"}, {"false", "0", "no"}
-MAX_PAGE = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,15 +66,6 @@ class Result:
         """The rows as dictionaries, for JSON."""
         names = [column.name for column in self.columns]
         return [dict(zip(names, row, strict=True)) for row in self.rows]
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """One page of a sorted, searched result. `total` counts the rows of all pages."""
-
-    result: Result
-    total: int
-    offset: int
 
 
 def fleet_defaults(fleet: Fleet) -> dict[str, Any]:
@@ -124,56 +114,10 @@ def run_sorted(
     text = _stripped(query.sql)
     if sort is not None:
         columns = {column.name for column in _describe(connection, query, bound)}
-        text = f"SELECT * FROM ({text}) {_order(query, columns, sort.removeprefix('+'), not sort.startswith('+'))}"  # noqa: S608
+        text = f"SELECT * FROM ({text}) {order_by(query, columns, sort.removeprefix('+'), not sort.startswith('+'))}"  # noqa: S608
     if limit is not None:
         text, bound = f"SELECT * FROM ({text}) LIMIT $page_limit", bound | {"page_limit": limit}  # noqa: S608
     return _execute(connection, text, bound, query.name)
-
-
-def page(
-    connection: duckdb.DuckDBPyConnection,
-    query: Query,
-    parameters: Mapping[str, Any] | None = None,
-    defaults: Mapping[str, Any] | None = None,
-    *,
-    sort: str | None = None,
-    descending: bool = False,
-    search: str = "",
-    limit: int = 100,
-    offset: int = 0,
-) -> Page:
-    """One page. `sort` must be a column of the result; `search` keeps rows with the text in any text column.
-
-    Without `sort` the query's own order stands. Ties are broken by the query's key, so that pages never overlap.
-    """
-    if not (0 < limit <= MAX_PAGE and offset >= 0):
-        raise ConfigError(f"page: limit {limit} must be 1 to {MAX_PAGE}, offset {offset} not negative")
-    bound = bind(query, parameters or {}, defaults or {})
-    columns = _describe(connection, query, bound)
-    text = _page_sql(query, columns, sort, descending, bool(search))
-    bound |= {"page_limit": limit, "page_offset": offset} | ({"page_search": search} if search else {})
-    table = _execute(connection, text, bound, query.name)
-    total = table["page_total"][0].as_py() if table.num_rows else _count(connection, query, columns, bound, search)
-    return Page(as_result(query, table.drop_columns(["page_total"])), total, offset)
-
-
-def select_arrow(
-    connection: duckdb.DuckDBPyConnection,
-    query: Query,
-    parameters: Mapping[str, Any] | None = None,
-    defaults: Mapping[str, Any] | None = None,
-    *,
-    sort: str | None = None,
-    descending: bool = False,
-    search: str = "",
-    limit: int = 1_000_000,
-) -> pa.Table:
-    """What `page` cuts pages from, up to `limit` rows, as Arrow: for downloads."""
-    bound = bind(query, parameters or {}, defaults or {})
-    columns = _describe(connection, query, bound)
-    text = _page_sql(query, columns, sort, descending, bool(search))
-    bound |= {"page_limit": limit, "page_offset": 0} | ({"page_search": search} if search else {})
-    return _execute(connection, text, bound, query.name).drop_columns(["page_total"])
 
 
 def bind(query: Query, parameters: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
@@ -248,37 +192,12 @@ def _describe(connection: duckdb.DuckDBPyConnection, query: Query, bound: dict[s
     )
 
 
-def _page_sql(query: Query, columns: tuple[Column, ...], sort: str | None, descending: bool, search: bool) -> str:
-    order = _order(query, {column.name for column in columns}, sort, descending) if sort is not None else ""
-    return (
-        f"SELECT *, count(*) OVER () AS page_total FROM ({_stripped(query.sql)})"  # noqa: S608 - our own file, checked names
-        f" {_where(columns, search)} {order} LIMIT $page_limit OFFSET $page_offset"
-    )
-
-
-def _order(query: Query, columns: set[str], sort: str, descending: bool) -> str:
-    """The clause; ties are broken by the query's key."""
+def order_by(query: Query, columns: Collection[str], sort: str, descending: bool) -> str:
+    """The clause; ties are broken by the query's key. ConfigError if there is no such column."""
     if sort not in columns:
         raise ConfigError(f"query {query.name} has no column {sort!r}; it has: {', '.join(sorted(columns))}")
-    terms = [f"{_identifier(sort)} {'DESC' if descending else 'ASC'} NULLS LAST", *map(_identifier, query.key)]
+    terms = [f"{identifier(sort)} {'DESC' if descending else 'ASC'} NULLS LAST", *map(identifier, query.key)]
     return "ORDER BY " + ", ".join(terms)
-
-
-def _where(columns: tuple[Column, ...], search: bool) -> str:
-    if not search:
-        return ""
-    texts = [_identifier(column.name) for column in columns if column.type == "VARCHAR"]
-    if not texts:
-        return "WHERE $page_search IS NULL"  # no text to be found in
-    return "WHERE " + " OR ".join(f"contains(lower({text}), lower($page_search))" for text in texts)
-
-
-def _count(
-    connection: duckdb.DuckDBPyConnection, query: Query, columns: tuple[Column, ...], bound: dict[str, Any], search: str
-) -> int:
-    text = f"SELECT count(*) AS n FROM ({_stripped(query.sql)}) {_where(columns, bool(search))}"  # noqa: S608
-    rest = {name: value for name, value in bound.items() if name not in {"page_limit", "page_offset"}}
-    return int(_execute(connection, text, rest, query.name)["n"][0].as_py())
 
 
 def write_parquet(table: pa.Table, path: Path) -> None:
@@ -329,5 +248,6 @@ def _stripped(text: str) -> str:
     return text.strip().rstrip(";")
 
 
-def _identifier(name: str) -> str:
+def identifier(name: str) -> str:
+    """The name, quoted for a statement."""
     return '"' + name.replace('"', '""') + '"'

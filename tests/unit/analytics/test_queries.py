@@ -1,4 +1,4 @@
-"""Files, headers, parameters, pages."""
+"""Files, headers, parameters."""
 
 import datetime
 import json
@@ -11,7 +11,7 @@ import yaml
 
 from tasks.analytics import queries, sqlfiles
 from tasks.analytics.duck import open_manifest
-from tasks.analytics.queries import bind, find, page, run, run_arrow, run_sorted
+from tasks.analytics.queries import bind, find, run, run_arrow, run_sorted
 from tasks.errors import ConfigError, NotFound, Permanent
 from tests.support import yaml_fleet
 
@@ -19,15 +19,6 @@ from tests.support import yaml_fleet
 @pytest.fixture
 def small(tmp_path: Path) -> Path:
     yaml_fleet.write(yaml.safe_load((yaml_fleet.FLEETS / "small.yaml").read_text(encoding="utf-8")), tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
-def named(tmp_path: Path) -> Path:
-    """Twenty-five disks on one layer each."""
-    layers = [{"layer_id": f"layer-{n:02}"} for n in range(25)]
-    heads = [{"disk_id": f"disk-{n:02}", "tip_layer_id": f"layer-{n:02}"} for n in range(25)]
-    yaml_fleet.write({"layers": layers, "heads": heads}, tmp_path)
     return tmp_path
 
 
@@ -106,55 +97,6 @@ def test_required_and_unknown_parameters_are_named() -> None:
 def test_values_are_bound_not_pasted(small: Path) -> None:
     with open_manifest(small) as connection:
         assert run(connection, find("disk_chain"), {"disk_id": "x' OR '1'='1"}).rows == ()
-
-
-def test_pages_cover_all_rows_once(named: Path) -> None:
-    query = find("chain_length")
-    with open_manifest(named) as connection:
-        seen = []
-        for offset in range(0, 30, 10):
-            got = page(connection, query, sort="layers", descending=True, limit=10, offset=offset)
-            assert got.total == 25
-            seen += [row["disk_id"] for row in got.result.dicts()]
-    assert seen == [f"disk-{n:02}" for n in range(25)]  # ties fall back on the key
-
-
-def test_a_page_keeps_the_querys_own_order(small: Path) -> None:
-    with open_manifest(small) as connection:
-        rows = page(connection, find("chain_length"), limit=10).result.dicts()
-    assert [row["layers"] for row in rows] == [4, 3]
-
-
-def test_search_is_text_in_any_text_column(named: Path) -> None:
-    with open_manifest(named) as connection:
-        got = page(connection, find("chain_length"), search="DISK-1")
-        assert (got.total, len(got.result.rows)) == (10, 10)
-        assert page(connection, find("chain_length"), search="100%_'").total == 0
-        assert page(connection, find("chain_length"), search="layer-07").total == 1
-
-
-def test_a_search_where_there_is_no_text_finds_nothing(named: Path) -> None:
-    with open_manifest(named) as connection:
-        assert page(connection, find("chain_length_histogram"), search="1").total == 0
-        assert page(connection, find("chain_length_histogram")).total == 1
-
-
-def test_a_page_behind_the_end_is_empty_and_knows_the_total(named: Path) -> None:
-    with open_manifest(named) as connection:
-        got = page(connection, find("chain_length"), offset=100)
-    assert (got.result.rows, got.total) == ((), 25)
-
-
-@pytest.mark.parametrize("sort", ["nope", 'layers"; DROP TABLE x; --', ""])
-def test_sort_must_be_a_column(named: Path, sort: str) -> None:
-    with open_manifest(named) as connection, pytest.raises(ConfigError, match="has no column"):
-        page(connection, find("chain_length"), sort=sort)
-
-
-@pytest.mark.parametrize(("limit", "offset"), [(0, 0), (10_001, 0), (1, -1)])
-def test_limits_of_a_page(named: Path, limit: int, offset: int) -> None:
-    with open_manifest(named) as connection, pytest.raises(ConfigError, match="page"):
-        page(connection, find("chain_length"), limit=limit, offset=offset)
 
 
 def test_sorted_either_way_and_limited(small: Path) -> None:
