@@ -1,13 +1,12 @@
 """`chainwright demo`: the whole loop on one machine, with its proof."""
 
 import typing
-from typing import Annotated
 
 import typer
 from rich.table import Table
 
 from tasks.cli.common import EXIT_FAILED, JsonOption, err, out, print_json, program
-from tasks.cli.up import StateOption
+from tasks.cli.up import AirflowPortOption, CachePortOption, S3PortOption, StateOption
 from tasks.units import MIB, human_bytes, human_seconds
 
 if typing.TYPE_CHECKING:
@@ -21,9 +20,9 @@ def register(app: typer.Typer) -> None:
     @app.command()
     def demo(
         state_dir: StateOption = None,
-        s3_port: Annotated[int | None, typer.Option(help="First of nine ports of the object store.")] = None,
-        cache_port: Annotated[int | None, typer.Option(help="First of the caches' ports, one per region.")] = None,
-        airflow_port: Annotated[int | None, typer.Option(help="Airflow's UI and API; tasks use the next port.")] = None,
+        s3_port: S3PortOption = None,
+        cache_port: CachePortOption = None,
+        airflow_port: AirflowPortOption = None,
         json: JsonOption = False,
     ) -> None:
         """Start the fleet, import real chains, let Airflow shorten them, and prove that no disk changed."""

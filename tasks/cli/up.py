@@ -8,6 +8,9 @@ import typer
 from tasks.cli.common import JsonOption, err, out, print_json, program
 
 StateOption = Annotated[Path | None, typer.Option("--state-dir", help="Where the fleet lives; default: .chainwright.")]
+S3PortOption = Annotated[int | None, typer.Option(help="First of nine ports of the object store.")]
+CachePortOption = Annotated[int | None, typer.Option(help="First of the caches' ports, one per region.")]
+AirflowPortOption = Annotated[int | None, typer.Option(help="Airflow's UI and API; tasks use the next port.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -16,9 +19,9 @@ def register(app: typer.Typer) -> None:
     @app.command()
     def up(
         state_dir: StateOption = None,
-        s3_port: Annotated[int | None, typer.Option(help="First of nine ports of the object store.")] = None,
-        cache_port: Annotated[int | None, typer.Option(help="First of the caches' ports, one per region.")] = None,
-        airflow_port: Annotated[int | None, typer.Option(help="Airflow's UI and API; tasks use the next port.")] = None,
+        s3_port: S3PortOption = None,
+        cache_port: CachePortOption = None,
+        airflow_port: AirflowPortOption = None,
         json: JsonOption = False,
     ) -> None:
         """Start three regions on this machine: object store, caches, Airflow. Harmless when it runs."""

@@ -12,6 +12,8 @@ HOST = "127.0.0.1"
 
 def is_free(port: int) -> bool:
     """Can a server bind it on loopback now?"""
+    if not 1 <= port <= 65535:
+        return False
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

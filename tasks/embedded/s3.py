@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import shutil
-import socket
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from tasks.embedded.daemon import Daemon
+from tasks.embedded.ports import is_free
 from tasks.errors import ConfigError, Permanent, Transient
 from tasks.retry import until_up
 
@@ -104,21 +104,8 @@ def healthy(server: S3Server) -> bool:
 def check_ports(server: S3Server) -> None:
     """ConfigError naming the first port that another process holds."""
     for use, port in server.ports.items():
-        if not port_is_free(port):
+        if not is_free(port):
             raise ConfigError(f"object store: port {port} ({use}) is taken on {HOST}; choose another s3_port")
-
-
-def port_is_free(port: int) -> bool:
-    """Can a server bind it now?"""
-    if port > 65535:
-        return False
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError:
-            return False
-    return True
 
 
 def client(server: S3Server) -> "S3Client":

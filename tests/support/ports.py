@@ -3,7 +3,8 @@
 import random
 from pathlib import Path
 
-from tasks.embedded.s3 import S3Server, port_is_free
+from tasks.embedded.ports import is_free
+from tasks.embedded.s3 import S3Server
 
 
 def free_block() -> int:
@@ -14,7 +15,7 @@ def free_block() -> int:
     for _ in range(500):
         base = random.randrange(12_000, 22_000)
         ports = S3Server(Path(), base, "", "").ports.values()
-        if all(port_is_free(port) for port in ports):
+        if all(is_free(port) for port in ports):
             return base
     raise RuntimeError("no free block of ports")
 
@@ -23,6 +24,6 @@ def free_port() -> int:
     """One port that is free now."""
     for _ in range(500):
         port = random.randrange(12_000, 32_000)
-        if port_is_free(port):
+        if is_free(port):
             return port
     raise RuntimeError("no free port")

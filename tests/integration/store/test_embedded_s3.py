@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import urllib3
 
-from tasks.embedded import s3
+from tasks.embedded import ports, s3
 from tasks.errors import ConfigError
 from tests.support.ports import free_block
 
@@ -86,7 +86,7 @@ def test_data_survives_kill_and_restart_and_stop_ends_only_it(tmp_path: Path) ->
     finally:
         assert s3.stop(server)
     assert not s3.stop(server)
-    assert all(s3.port_is_free(port) for port in server.ports.values())
+    assert all(ports.is_free(port) for port in server.ports.values())
 
 
 def test_taken_port_is_named(s3_server: s3.S3Server, tmp_path: Path) -> None:
