@@ -12,6 +12,7 @@ from pathlib import Path
 import tasks
 from tasks import clock
 from tasks.errors import ConfigError, Permanent, Transient
+from tasks.lifeline import tied
 from tasks.sockets import accepts
 from tasks.units import MIB
 
@@ -74,7 +75,7 @@ def running_exporter(settings: ExporterSettings, log_file: Path, wait_seconds: f
     settings.socket.unlink(missing_ok=True)
     with log_file.open("ab") as log:
         process = subprocess.Popen(
-            ["setpriv", "--pdeathsig", "TERM", *exporter_argv(settings)],
+            [*tied("TERM"), *exporter_argv(settings)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

@@ -1,8 +1,8 @@
 """Run a tool on data that tenants wrote: limited, sandboxed where the host allows it, and never left behind.
 
 Limits are set by the `prlimit` program (no code runs between fork and exec). With `bwrap` the tool sees only the
-folders that it is given and no network; without it (an unprivileged container) `setpriv` still ties its life to ours.
-Either way a worker that is killed takes its tools along.
+folders that it is given and no network (an unprivileged container may not allow it). A worker that is killed takes its
+tools along either way.
 """
 
 import contextlib
@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tasks.errors import Permanent
+from tasks.lifeline import tied
 from tasks.units import GIB
 
 STDERR_TAIL = 800  # characters of a tool's complaint that an error carries
@@ -113,7 +114,7 @@ def spawn(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A running tool; leaving the block kills it and its children if they are still there."""
     child = subprocess.Popen(
-        [*_wrapper(sandbox, cwd), *_prlimit(limits), *argv],
+        [*tied("KILL"), *_walls(sandbox, cwd), *_prlimit(limits), *argv],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -147,9 +148,9 @@ def sandbox_works() -> bool:
     return subprocess.run(probe, capture_output=True, check=False, timeout=30).returncode == 0
 
 
-def _wrapper(sandbox: Sandbox, cwd: Path | None) -> list[str]:
+def _walls(sandbox: Sandbox, cwd: Path | None) -> list[str]:
     if not sandbox_works():
-        return ["setpriv", "--pdeathsig", "KILL"]
+        return []
     argv = ["bwrap", "--unshare-all", "--die-with-parent", "--new-session", "--proc", "/proc", "--dev", "/dev"]
     for folder in _SYSTEM_FOLDERS:
         path = Path(folder)

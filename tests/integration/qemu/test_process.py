@@ -1,5 +1,6 @@
 """Tools are limited, sandboxed and never left behind."""
 
+import json
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tasks.lifeline import tied
 from tasks.qemu.process import Limits, Sandbox, ToolFailed, ToolKilled, ToolTimedOut, run, sandbox_works, spawn
 
 pytestmark = pytest.mark.qemu
@@ -64,6 +66,16 @@ def test_a_killed_worker_takes_its_tools_along(tmp_path: Path) -> None:
     while _alive(marker) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not _alive(marker)
+
+
+def test_a_tool_whose_worker_died_before_it_was_tied_does_not_start(tmp_path: Path) -> None:
+    code = "import json; from tasks.lifeline import tied; print(json.dumps(tied('KILL')))"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)  # by a worker that is gone
+    orphan = subprocess.run([*json.loads(told.stdout), "touch", str(tmp_path / "started")], check=False)
+    assert orphan.returncode != 0
+    assert not (tmp_path / "started").exists()
+    subprocess.run([*tied("KILL"), "touch", str(tmp_path / "started")], check=True)
+    assert (tmp_path / "started").exists()
 
 
 def test_only_given_folders_are_visible(tmp_path: Path) -> None:
