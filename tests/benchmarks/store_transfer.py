@@ -6,6 +6,7 @@ The floor is boto3's own `upload_file` and `download_file` of the same files, in
 """
 
 import argparse
+import collections
 import os
 import secrets
 import shutil
@@ -126,7 +127,8 @@ def measured(name: str) -> Iterator[None]:
     yield
     seconds, now = time.perf_counter() - wall, os.times()
     spent = sum(now[:4]) - sum(cpu[:4])
-    say(f"{name:60} {seconds:8.2f} s {spent:8.2f} CPU s {len(REQUESTS):6} requests")
+    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(collections.Counter(REQUESTS).items()))
+    say(f"{name:60} {seconds:8.2f} s {spent:8.2f} CPU s {len(REQUESTS):6} requests: {kinds}")
 
 
 def count_requests() -> None:
