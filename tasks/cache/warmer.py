@@ -20,6 +20,7 @@ from tasks.units import SLICE_BYTES, human_bytes, human_seconds
 logger = logging.getLogger(__name__)
 
 _PROGRESS_SECONDS = 10.0
+_IDLE_SECONDS = 0.5  # between two looks of a thread that waits for a share: as often as guests are looked at
 OVER_LIMIT = "over the limit of bytes"  # a result's note
 _MAX_FAILURES = 20  # in one region of origin: then the rest of its slices is left for the next run
 
@@ -81,7 +82,8 @@ class Warmer:
         self._failures: dict[str, int] = {}
         self._busy = 0
         self._started = self._told = clock.monotonic()
-        self._stop = self._gave_up = self._ended = False
+        self._stop = self._gave_up = False
+        self._ended = threading.Event()
 
     def run(self, slices: Iterable[SliceRef]) -> WarmResult:
         """Ask for every slice once, however often it is named; may be called again: the result is of all calls.
@@ -89,7 +91,8 @@ class Warmer:
         Errors of single slices are counted, not raised. An error of `slices` itself (it may read tables while it
         goes) ends the run.
         """
-        source, self._ended = iter(slices), False
+        source = iter(slices)
+        self._ended.clear()
         trouble: list[BaseException] = []
         threads = [
             threading.Thread(target=self._work, args=(number, source, trouble), daemon=True)
@@ -136,7 +139,7 @@ class Warmer:
                         continue
                     self._busy += 1
                 return one
-        self._ended = True
+        self._ended.set()
         return None
 
     def _refused(self, one: SliceRef) -> bool:
@@ -153,13 +156,13 @@ class Warmer:
 
     def _may_go_on(self, number: int) -> bool:
         """Threads beyond the share that guests leave wait, until all is done; one always goes on unless all must."""
-        while not self._ended:
+        while not self._ended.is_set():
             if not self._watch.wait():
                 self._gave_up = True  # the rest is left out
                 return True
             if number < max(1, round(self._watch.share() * self._concurrency)):
                 return True
-            clock.sleep(0.05)
+            self._ended.wait(_IDLE_SECONDS)
         return False
 
     def _fetch(self, one: SliceRef) -> None:

@@ -1,4 +1,4 @@
-"""The network to another region: round trips, and a bounded rate per connection, in a process of low priority.
+"""The network to another region: round trips, and a bounded rate per connection, only when nothing else would run.
 
 What another region's machines and the network spend is not spent on this machine in reality: so here it gets what the
 rest leaves.
@@ -8,7 +8,6 @@ python -m tests.benchmarks.cache.far TARGET PORT ONE_WAY_SECONDS BYTES_PER_SECON
 
 import asyncio
 import contextlib
-import os
 import socket
 import subprocess
 import sys
@@ -25,7 +24,7 @@ def far_away(address: str, round_trip_seconds: float, bytes_per_second: float) -
     """`host:port` of `address` from so far away."""
     mine = free_port()
     argv = [sys.executable, "-m", "tests.benchmarks.cache.far", address, str(mine), str(round_trip_seconds / 2)]
-    process = subprocess.Popen([*argv, str(bytes_per_second)], preexec_fn=lambda: os.nice(19))
+    process = subprocess.Popen(["chrt", "--idle", "0", *argv, str(bytes_per_second)])
     try:
         wait_until(lambda: _listens(mine))
         yield f"127.0.0.1:{mine}"

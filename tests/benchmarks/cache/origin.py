@@ -51,16 +51,17 @@ class Store:
 
 
 @contextlib.contextmanager
-def running_store(folder: Path, connection_bytes_per_second: int = 0, niceness: int = 0) -> Iterator[Store]:
+def running_store(folder: Path, connection_bytes_per_second: int = 0, elsewhere: bool = False) -> Iterator[Store]:
     """`connection_bytes_per_second`: what a far store gives one connection; 0 = all that this machine can.
 
-    `niceness` 19: another region's machine takes only what the processes of this one leave.
+    `elsewhere`: another region's machine takes only what the processes of this one leave.
     """
     store = Store(f"127.0.0.1:{free_port()}", folder)
     (folder / "objects/bucket/layers").mkdir(parents=True)
     conf = folder / "origin.conf"
     conf.write_text(_CONF.format(run=folder, address=store.address, rate=connection_bytes_per_second))
-    argv = ["nice", "-n", str(niceness), nginx_program(), "-c", str(conf), "-e", str(folder / "origin.error.log")]
+    argv = [nginx_program(), "-c", str(conf), "-e", str(folder / "origin.error.log")]
+    argv = ["chrt", "--idle", "0", *argv] if elsewhere else argv
     server = subprocess.Popen(argv)
     try:
         for _ in range(100):

@@ -190,13 +190,28 @@ def test_when_nobody_reads_warming_takes_all(ticking, tmp_path):
     assert watch.share() == 1.0
 
 
+@pytest.mark.parametrize(
+    ("lines", "beside"),
+    [
+        ([("guest", "HIT"), ("warm", "HIT"), ("probe", "HIT")], True),
+        ([("warm", "HIT"), ("guest", "MISS"), ("warm", "MISS")], True),
+        ([("warm", "HIT"), ("worker", "MISS"), ("probe", "HIT")], False),
+    ],
+)
+def test_one_guest_among_others_is_seen(ticking, tmp_path, lines, beside):
+    log = tmp_path / "access.log"
+    log.write_text("".join(log_line(client, cache, ticking.time) for client, cache in lines))
+    watch = GuestWatch(log, Latency(0.004), GuestLimits())
+    assert (watch.share() < 1.0) == beside
+
+
 def log_line(client: str, cache: str, at: float = 0.0) -> str:
     line = {
         "time": at, "main": "1", "method": "GET", "status": "206", "layer": "a" * 32, "layer_region": "", "range": "",
         "slice": "", "cache": cache, "sent": "1", "upstream_bytes": "", "seconds": "0.1", "disk": "", "start": "",
         "client": client,
     }  # fmt: skip
-    return json.dumps(line) + "\n"
+    return json.dumps(line, separators=(",", ":")) + "\n"  # as nginx writes it
 
 
 @pytest.mark.parametrize(
