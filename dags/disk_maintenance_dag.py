@@ -5,7 +5,7 @@ One disk, one action, now: **merge** its long chain, or **warm** it in a region'
 
 | parameter | meaning |
 |---|---|
-| `disk` | the disk's id (`chainwright query chain_lengths` lists them) |
+| `disk` | the disk's id (`chainwright query chain_length` lists them) |
 | `action` | `merge` or `warm` |
 | `engine` | `auto` lets the planner choose; a named engine is used where it is safe, else the plan says why not |
 | `region` | for `warm`: where; empty = the disk's home |

@@ -6,7 +6,8 @@
 SELECT
     reader_region,
     sum(requests)::BIGINT AS requests,
-    sum(requests) FILTER (cache_status = 'hit') / nullif(sum(requests) FILTER (cache_status <> 'none'), 0) AS hit_share,
+    coalesce(sum(requests) FILTER (cache_status = 'hit'), 0)
+    / nullif(sum(requests) FILTER (cache_status <> 'none'), 0) AS hit_share,
     sum(bytes)::BIGINT AS bytes,
     sum(upstream_bytes)::BIGINT AS upstream_bytes,
     coalesce(sum(requests) FILTER (cache_status = 'none'), 0)::BIGINT AS uncached_requests

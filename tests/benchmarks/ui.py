@@ -79,7 +79,7 @@ def measure(folder: Path, layers: int, rounds: int, fleet: Fleet) -> list[dict[s
     some = random.Random(7)
     for name, (path, params) in (PAGES | DISK_PAGES | LATER).items():
         times = []
-        for _ in range(rounds if name not in LATER else max(3, rounds // 5)):
+        for _ in range(rounds):
             disk = some.choice(disks)
             filled = {key: disk if value == "{disk}" else value for key, value in params.items()}
             times.append(timed(lambda path=path, filled=filled: ok(client.get(f"/api/{path}", params=filled))))

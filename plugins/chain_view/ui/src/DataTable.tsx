@@ -93,7 +93,7 @@ export function DataTable(props: Props) {
                   <tr key={index}>
                     {ordered.map((column) => (
                       <td key={column.name} className={column.numeric ? "cw-number" : undefined}>
-                        <Cell column={column.name} value={row[column.name]} />
+                        <Cell column={column.name} type={column.type} value={row[column.name]} />
                       </td>
                     ))}
                   </tr>

@@ -2,7 +2,7 @@
 import { ChainView } from "./ChainView";
 import { DiskActions } from "./DiskActions";
 import { DataTable } from "./DataTable";
-import { bytes, cell, count, seconds, shortId, time } from "./format";
+import { bytes, cell, count, many, seconds, shortId, time } from "./format";
 import { useOwn } from "./hooks";
 import type { Problem } from "./api";
 import { Badge } from "./RunPanel";
@@ -118,7 +118,7 @@ function Tiles({ facts }: { facts: DiskFacts }) {
   return (
     <dl className="cw-tiles" data-testid="disk-tiles">
       <Tile name="Layers" value={known.layers === null ? "–" : count(layers)} note={`limit ${fleet.max_chain_length}`} />
-      <Tile name="Stored" value={maybe(known.stored_bytes, bytes)} note={known.regions === 1 ? "in 1 region" : `in ${cell("regions", known.regions)} regions`} />
+      <Tile name="Stored" value={maybe(known.stored_bytes, bytes)} note={maybe(known.regions, (value) => `in ${many(value, "region")}`)} />
       <Tile name="Layers elsewhere" value={cell("remote_layers", known.remote_layers)} note={`home is ${known.home_region ?? "–"}`} />
       <Tile name="Memory when open" value={maybe(known.memory_bytes, bytes)} note="tables of all layers" />
       <Tile name="First cold read" value={maybe(known.first_read_ms, (value) => seconds(value / 1000))} note="estimated" />

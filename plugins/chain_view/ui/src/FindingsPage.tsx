@@ -50,9 +50,9 @@ export function FindingsPage() {
       </div>
       <h2>{label(chosen.name)}</h2>
       <p className="cw-muted">
-        {chosen.title} {chosen.grain ? `One row: ${chosen.grain.replace(/^one row per /, "")}.` : ""}
+        {chosen.title} {chosen.grain ? `${chosen.grain.charAt(0).toUpperCase()}${chosen.grain.slice(1)}.` : ""}
       </p>
-      <DataTable key={chosen.name} query={chosen.name} caption={label(chosen.name)} empty="Nothing found: that is good news" />
+      <DataTable key={chosen.name} query={chosen.name} caption={label(chosen.name)} empty="Nothing found" />
     </section>
   );
 }

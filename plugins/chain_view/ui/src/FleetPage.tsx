@@ -1,7 +1,7 @@
 // The whole fleet at a glance.
 import { DataTable, type Page } from "./DataTable";
 import { Tile } from "./DiskView";
-import { bytes, count, share, usd } from "./format";
+import { bytes, count, many, share, usd } from "./format";
 import { useOwn } from "./hooks";
 import { HitRates } from "./HitRates";
 import { LengthHistogram } from "./LengthHistogram";
@@ -34,12 +34,12 @@ function Totals() {
   const part = row.size_bytes ? row.shadowed_stored_bytes! / row.size_bytes : 0;
   return (
     <dl className="cw-tiles" data-testid="totals">
-      <Tile name="Disks" value={count(row.disks ?? 0)} note={`${count(row.running ?? 0)} running, ${count(row.snapshots ?? 0)} snapshots`} />
-      <Tile name="Layers" value={count(row.layers ?? 0)} note={`in ${count(fleet.regions.length)} regions`} />
+      <Tile name="Disks" value={count(row.disks ?? 0)} note={`${count(row.running ?? 0)} running, ${many(row.snapshots ?? 0, "snapshot")}`} />
+      <Tile name="Layers" value={count(row.layers ?? 0)} note={`in ${many(fleet.regions.length, "region")}`} />
       <Tile name="Stored" value={bytes(row.size_bytes ?? 0)} note={`${usd(row.storage_usd ?? 0)} a month`} />
       <Tile name="Shadowed" value={bytes(row.shadowed_stored_bytes ?? 0)} note={`${share(part)} of what is stored`} />
       <Tile name="Orphan layers" value={count(row.orphan_layers ?? 0)} note="in no head's chain" />
-      <Tile name="Refused or missing" value={count((row.refused_layers ?? 0) + (row.missing_layers ?? 0))} note={`${count(row.broken_heads ?? 0)} heads broken`} />
+      <Tile name="Refused or missing" value={count((row.refused_layers ?? 0) + (row.missing_layers ?? 0))} note={`${many(row.broken_heads ?? 0, "broken head")}`} />
     </dl>
   );
 }

@@ -1,7 +1,7 @@
 // How long the chains are: one bar per length, or per range of lengths where they spread far.
 import { axis, Chart } from "./Chart";
 import type { Page } from "./DataTable";
-import { count, share } from "./format";
+import { count, many, share } from "./format";
 import { useOwn } from "./hooks";
 import type { Palette } from "./palette";
 import { Empty, Loading, Trouble } from "./states";
@@ -54,7 +54,7 @@ export function LengthHistogram() {
   return (
     <Chart
       title="Chain lengths"
-      summary={`${count(over)} of ${count(total)} chains (${share(total ? over / total : 0)}) are longer than the policy's limit of ${limit} layers.`}
+      summary={`${count(over)} of ${many(total, "chain")} (${share(total ? over / total : 0)}) ${over === 1 ? "is" : "are"} longer than the policy's limit of ${many(limit, "layer")}.`}
       height={290}
       version={JSON.stringify(bins)}
       option={option}

@@ -2,7 +2,7 @@
 import { useState } from "react";
 import { Link } from "react-router-dom";
 import { Pager } from "./DataTable";
-import { bytes, count, seconds, share, time, usd } from "./format";
+import { bytes, count, many, seconds, share, time, title, usd } from "./format";
 import { useOwn } from "./hooks";
 import { diskPath } from "./paths";
 import { Empty, Loading, Trouble } from "./states";
@@ -31,7 +31,7 @@ export function PlanView({ planId }: { planId: string }) {
     <>
       <p className="cw-muted">
         <span className="cw-code">{data.plan_id}</span>, made {time(data.created_at)} from snapshot <span className="cw-code">{data.snapshot_id}</span>:{" "}
-        {count(data.total)} merges, {count(data.skipped)} left alone.
+        {many(data.total, "merge")}, {count(data.skipped)} left alone.
       </p>
       <div className="cw-columns">
         <Budgets budgets={data.budgets} />
@@ -50,8 +50,8 @@ function Budgets({ budgets }: { budgets: Plan["budgets"] }) {
       <ul className="cw-budgets">
         {budgets.map((budget) => (
           <li key={budget.name}>
-            <span>{words(budget.name)}</span>
-            <meter min={0} max={1} high={0.9} value={Math.min(1, budget.share)} aria-label={`${words(budget.name)}: ${share(budget.share)} used`} />
+            <span>{title(budget.name)}</span>
+            <meter min={0} max={1} high={0.9} value={Math.min(1, budget.share)} aria-label={`${title(budget.name)}: ${share(budget.share)} used`} />
             <span className="cw-muted">{budget.text}</span>
           </li>
         ))}

@@ -2,7 +2,7 @@
 import { useState } from "react";
 import { axis, bytesAxis, Chart } from "./Chart";
 import type { Page } from "./DataTable";
-import { bytes, count, seconds } from "./format";
+import { bytes, count, many, seconds } from "./format";
 import { useOwn } from "./hooks";
 import type { Palette } from "./palette";
 import { Segments } from "./Segments";
@@ -45,7 +45,7 @@ export function SavingsChart() {
   const waits = total(days, "actions") - total(days, "freed_actions");
   const later =
     metric === "freed_bytes" && waits > 0
-      ? ` Of the prediction ${show(waiting)} (${count(waits)} actions) waits: the layers that were replaced are kept until layer_retire deletes them.`
+      ? ` Of the prediction ${show(waiting)} (${many(waits, "action")}) ${waits === 1 ? "waits" : "wait"}: the layers that were replaced are kept until layer_retire deletes them.`
       : "";
   const option = (colors: Palette) => ({
     grid: { left: 74, right: 16, top: 28, bottom: 30 },
@@ -64,13 +64,13 @@ export function SavingsChart() {
   return (
     <Chart
       title="Savings over time"
-      summary={`${count(removed)} layers removed so far; ${METRICS.find(([key]) => key === metric)![1].toLowerCase()}: ${show(actual.at(-1)!)}, predicted ${show(predicted.at(-1)!)}.${later}`}
+      summary={`${many(removed, "layer")} removed so far; ${METRICS.find(([key]) => key === metric)![1].toLowerCase()}: ${show(actual.at(-1)!)}, predicted ${show(predicted.at(-1)!)}.${later}`}
       height={260}
       version={`${metric}-${JSON.stringify(days)}`}
       option={option}
       controls={<Segments label="What the chart shows" value={metric} options={METRICS} change={setMetric} />}
       figures={{
-        columns: ["Day", "Actions", "Layers removed", "Predicted", "Actual"],
+        columns: ["Day (UTC)", "Actions", "Layers removed", "Predicted", "Actual"],
         rows: days.map((day) => [day.day.slice(0, 10), count(day.actions), count(day.layers_removed), show(day[`predicted_${metric}`] ?? 0), show(day[`actual_${metric}`] ?? 0)]),
       }}
     />

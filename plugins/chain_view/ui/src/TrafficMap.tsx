@@ -43,7 +43,9 @@ export function TrafficMap() {
   const pairs = data.rows as unknown as Pair[];
   if (pairs.length === 0) return <Empty title="No reads yet">They come from the logs of the regional caches with each inventory.</Empty>;
   const regions = [...new Set([...fleet.regions, ...pairs.flatMap((pair) => [pair.reader_region, pair.layer_region])])];
-  const points = pairs.map((pair) => [regions.indexOf(pair.layer_region), regions.indexOf(pair.reader_region), pair[metric] ?? 0]);
+  const points = pairs
+    .filter((pair) => pair[metric] !== null)
+    .map((pair) => [regions.indexOf(pair.layer_region), regions.indexOf(pair.reader_region), pair[metric]!]);
   const top = Math.max(...points.map((point) => point[2]!), 0);
   const largest = pairs.reduce((best, pair) => ((pair[metric] ?? 0) > (best[metric] ?? 0) ? pair : best));
   const label = METRICS.find(([key]) => key === metric)![1];
@@ -79,7 +81,7 @@ export function TrafficMap() {
       controls={<Segments label="What the map shows" value={metric} options={METRICS} change={setMetric} />}
       figures={{
         columns: ["Reader region", "Layer region", ...METRICS.map(([, name]) => name)],
-        rows: pairs.map((pair) => [pair.reader_region, pair.layer_region, ...METRICS.map(([key]) => shown(key, pair[key] ?? 0))]),
+        rows: pairs.map((pair) => [pair.reader_region, pair.layer_region, ...METRICS.map(([key]) => (pair[key] === null ? "–" : shown(key, pair[key]!)))]),
       }}
     />
   );

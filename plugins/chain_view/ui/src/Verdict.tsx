@@ -1,5 +1,5 @@
 // What the planner would do with this disk, and why, and why not.
-import { bytes, count, seconds, shortId, usd } from "./format";
+import { bytes, count, many, seconds, shortId, usd } from "./format";
 import { useOwn } from "./hooks";
 import { Empty, Loading, Trouble } from "./states";
 
@@ -73,12 +73,12 @@ function ActionCard({ action }: { action: Action }) {
   return (
     <div className="cw-card cw-gap">
       <h3>
-        Would merge {count(action.run.layers)} layers with {action.engine}: {count(action.layers_before)} → {count(action.layers_after)} layers
+        Would merge {many(action.run.layers, "layer")} with {action.engine}: {count(action.layers_before)} → {many(action.layers_after, "layer")}
       </h3>
       <p>
         Because: {words(action.reason)}. The run ({bytes(action.run.bytes)}) goes onto{" "}
         {action.base ? <bdi className="cw-code">{shortId(action.base)}</bdi> : "nothing: the disk is flattened"}
-        {action.above.layers > 0 ? `; ${count(action.above.layers)} layers above it get a new header` : ""}.
+        {action.above.layers > 0 ? `; ${many(action.above.layers, "layer")} above it ${action.above.layers === 1 ? "gets" : "get"} a new header` : ""}.
       </p>
       <dl className="cw-facts">
         <Fact name="Through the worker" value={bytes(action.worker_bytes)} />
@@ -89,18 +89,18 @@ function ActionCard({ action }: { action: Action }) {
         <Fact name="Takes" value={seconds(action.seconds)} />
         <Fact name="Work directory" value={bytes(action.temp_bytes)} />
         <Fact name="Frees" value={bytes(action.freed_bytes)} />
-        <Fact name="Memory per open chain" value={`−${bytes(action.memory_bytes)}`} />
-        <Fact name="First read" value={`−${seconds(action.first_read_seconds)}`} />
+        <Fact name="Memory per open chain" value={bytes(-action.memory_bytes)} />
+        <Fact name="First read" value={seconds(-action.first_read_seconds)} />
       </dl>
       <p className="cw-muted">
-        Engine {action.engine}: {action.engine_reason}
+        Engine {action.engine}: {words(action.engine_reason)}
       </p>
       {action.engines_refused.length > 0 ? (
         <ul className="cw-steps">
           {action.engines_refused.map((item) => (
             <li key={item.engine}>
               Not {item.engine}: {words(item.why)}
-              {item.meaning ? <span className="cw-muted"> ({item.meaning})</span> : null}
+              {item.meaning && !item.why.endsWith(item.meaning) ? <span className="cw-muted"> ({item.meaning})</span> : null}
             </li>
           ))}
         </ul>

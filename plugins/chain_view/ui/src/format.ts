@@ -5,7 +5,7 @@ const UNITS = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
 export function bytes(value: number): string {
   let size = Math.abs(value);
   let unit = 0;
-  while (size >= 1024 && unit < UNITS.length - 1) {
+  while (size >= 1023.5 && unit < UNITS.length - 1) {
     size /= 1024;
     unit += 1;
   }
@@ -15,6 +15,11 @@ export function bytes(value: number): string {
 
 export function count(value: number): string {
   return new Intl.NumberFormat("en").format(value);
+}
+
+/** `1 layer`, `1,005 layers`. */
+export function many(value: number, one: string, more = `${one}s`): string {
+  return `${count(value)} ${value === 1 ? one : more}`;
 }
 
 export function usd(value: number): string {
@@ -27,20 +32,24 @@ export function share(value: number): string {
 }
 
 export function seconds(value: number): string {
+  if (value < 0) return `−${seconds(-value)}`;
+  if (value === 0) return "0 s";
   if (value < 0.001) return `${(value * 1e6).toFixed(0)} µs`;
   if (value < 1) return `${(value * 1000).toFixed(value < 0.01 ? 1 : 0)} ms`;
-  if (value < 60) return `${value.toFixed(1)} s`;
-  if (value < 3600) return `${Math.floor(value / 60)} min ${Math.round(value % 60)} s`;
-  return span(value);
+  if (value < 59.95) return `${value.toFixed(1)} s`;
+  const whole = Math.round(value);
+  return whole < 3600 ? `${Math.floor(whole / 60)} min ${whole % 60} s` : span(value);
 }
 
 /** A length of time in its two largest units: `3 d 4 h`. */
 export function span(value: number): string {
-  if (value < 60) return `${Math.max(0, Math.round(value))} s`;
-  if (value < 3600) return `${Math.round(value / 60)} min`;
-  if (value < 86400) return `${Math.floor(value / 3600)} h ${Math.round((value % 3600) / 60)} min`;
-  const days = Math.floor(value / 86400);
-  return days < 60 ? `${days} d ${Math.round((value % 86400) / 3600)} h` : `${days} d`;
+  if (value < 59.5) return `${Math.max(0, Math.round(value))} s`;
+  const minutes = Math.round(value / 60);
+  if (minutes < 60) return `${minutes} min`;
+  if (minutes < 24 * 60) return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+  const hours = Math.round(value / 3600);
+  const days = Math.floor(hours / 24);
+  return days < 60 ? `${days} d ${hours % 24} h` : `${days} d`;
 }
 
 export function ago(iso: string, now: number = Date.now()): string {
@@ -59,9 +68,10 @@ export function shortId(id: string): string {
   return /^[0-9a-f]{32}$/.test(id) ? `${id.slice(0, 8)}…` : id;
 }
 
-/** `first_read_seconds` becomes `First read`. */
+/** `first_read_seconds` becomes `First read time`, `read_bytes` becomes `Read`: the cell has the unit. */
 export function title(column: string): string {
-  const words = column.replace(/_(bytes|usd|seconds|at|us)$/, "").replaceAll("_", " ").replace(/\bid\b/, "").trim();
+  const named = column.replace(/_(seconds|ms|us)$/, "_time").replace(/_(bytes|usd|at)$/, "");
+  const words = named.replaceAll("_", " ").replace(/\bid\b/, "").trim();
   return words.charAt(0).toUpperCase() + words.slice(1);
 }
 
@@ -72,7 +82,7 @@ export function cell(column: string, value: unknown): string {
   if (typeof value === "object") return JSON.stringify(value);
   if (typeof value === "boolean") return value ? "yes" : "no";
   if (typeof value === "number") return numberCell(column, value);
-  if (/_at$|^hour$|^day$|first_seen|last_modified/.test(column)) return time(String(value));
+  if (/_at$/.test(column)) return time(String(value));
   return String(value);
 }
 
