@@ -53,12 +53,9 @@ class L2Decoder:
         """
         header = self._header
         entries = np.ascontiguousarray(tables).view(">u8").reshape(-1, 2 if header.extended_l2 else 1)
-        # Most tables are nearly empty: only what is not zero is decoded.
-        used = np.flatnonzero(entries.view(np.uint64).any(axis=1))
-        words = entries[used, 0].astype(np.uint64)
-        bitmap = entries[used, 1].astype(np.uint64) if header.extended_l2 else None
-        table, place = np.divmod(used, header.l2_entries)
-        start = guest[table] + (place << header.cluster_bits)
+        start, chosen = self._used(entries, guest)
+        words = chosen[:, 0].astype(np.uint64)
+        bitmap = chosen[:, 1].astype(np.uint64) if header.extended_l2 else None
         compressed = (words & np.uint64(L2_COMPRESSED)) != 0
         host = self._plain_offsets(words, compressed, bitmap)
         packed = self._compressed(words, compressed)
@@ -67,6 +64,21 @@ class L2Decoder:
             return self._extents(start, kind, host, packed, 1)
         kind = _subcluster_kinds(bitmap, host, compressed)
         return self._extents(start, kind, host, packed, SUBCLUSTERS)
+
+    def _used(self, entries: npt.NDArray[Any], guest: I64) -> tuple[I64, npt.NDArray[Any]]:
+        """Guest offsets of the entries to decode, and these entries.
+
+        Most tables are nearly empty: of these only what is not zero. Where most entries are used, picking them costs
+        more than to decode the absent ones too.
+        """
+        per_table, bits = self._header.l2_entries, self._header.cluster_bits
+        raw = entries.view(np.uint64)
+        if np.count_nonzero(raw) * 2 > raw.size:
+            step = np.arange(per_table, dtype=np.int64) << bits
+            return (guest[:, None] + step).reshape(-1), entries
+        used = np.flatnonzero(raw.any(axis=1) if raw.shape[1] > 1 else raw)
+        table, place = np.divmod(used, per_table)
+        return guest[table] + (place << bits), entries[used]
 
     def _plain_offsets(self, words: U64, compressed: Mask, bitmap: U64 | None) -> I64:
         """Host offsets of the entries that are not compressed (0: none), all checked."""
