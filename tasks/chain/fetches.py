@@ -9,7 +9,7 @@ import numpy as np
 from tasks.chain.extent import Ranges, ranges_of
 from tasks.units import MIB
 
-WASTE_SHARE = 0.01  # bytes fetched for nothing, to save requests, as a share of the bytes asked for
+WASTE_SHARE = 0.0025  # bytes fetched for nothing, to save requests, as a share of the bytes asked for
 MAX_GAP_BYTES = MIB  # never read more than this for nothing at one place
 REQUEST_BYTES = 8 * MIB  # of one ranged GET
 

@@ -22,8 +22,7 @@ from tasks.plan.steps import LayerRef
 from tasks.store import keys
 from tasks.store.base import ObjectStore
 
-HEADER_BYTES = 64 << 10  # where only the header is read; the first cluster at least
-FIRST_READ_BYTES = 256 << 10  # header, refcount table, first refcount block and L1 of an image that QEMU made
+HEADER_BYTES = 64 << 10  # the first read; the first cluster at least. Refcounts behind it only where they are needed
 
 
 class HeldFile:
@@ -107,7 +106,7 @@ def read_metadata(replica: Replica, rules: NameRules) -> LayerMap:
 
     Refused, with the layer's id, if the reader does not accept it.
     """
-    reader = Qcow2Reader(replica.ref.size_bytes, rules, first_read_bytes=FIRST_READ_BYTES)
+    reader = Qcow2Reader(replica.ref.size_bytes, rules, first_read_bytes=HEADER_BYTES)
     parts = []
     while reader.wants:
         parts += _feed(reader, replica)

@@ -9,15 +9,16 @@ from dataclasses import dataclass, field
 
 from tasks.chain.parts import COPY_BYTES, MIN_PART_BYTES, SEND_BYTES
 from tasks.plan.inputs import ChainInput, LayerInput, Prices
-from tasks.plan.metadata import FIRST_READ_BYTES, HEADER_BYTES
+from tasks.plan.metadata import HEADER_BYTES
 from tasks.plan.policy import Policy
 from tasks.plan.runs import Span
 from tasks.plan.steps import Cost
-from tasks.units import MIB
+from tasks.units import KIB, MIB
 
 WORKER_BYTES_PER_SECOND = 100e6  # one worker, store to work directory (seconds are an estimate, bytes are a promise)
 COPY_BYTES_PER_SECOND = 400e6
 ACTION_SECONDS = 1.5  # tools started, checks, journal, lease, publication, receipt: measured on small merges
+FRONT_BYTES = 256 * KIB  # header, refcounts and L1 of an image that is laid out here
 ACTION_REQUESTS = 1  # HEAD of the new layer; besides one for each layer of the chain
 
 
@@ -110,8 +111,8 @@ def estimate(engine: str, parts: Parts, policy: Policy, prices: Prices) -> Cost:
 
 
 def _opened(layer: LayerInput) -> int:
-    """Metadata of a layer as it is fetched: a first read of fixed size, then the tables."""
-    return min(layer.size_bytes, FIRST_READ_BYTES + layer.l2_tables * layer.cluster_size)
+    """Metadata of a layer as it is fetched: header, refcount table, then the tables."""
+    return min(layer.size_bytes, 2 * HEADER_BYTES + layer.l2_tables * layer.cluster_size)
 
 
 def _inflated(layer: LayerInput, stored: int) -> int:
@@ -161,7 +162,7 @@ def _compare(tally: Tally, parts: Parts) -> None:
 
 def _compose(tally: Tally, parts: Parts, garbage_share: float, prices: Prices) -> None:
     """Dense layers are copied by the store; sparse or small ones are fetched and packed; metadata is written anew."""
-    metadata = FIRST_READ_BYTES
+    metadata = FRONT_BYTES
     for layer, survives in zip(parts.run, parts.survivors, strict=True):
         metadata += layer.l2_tables * layer.cluster_size
         dense = survives >= (1 - garbage_share) * max(layer.stored_bytes, 1)

@@ -17,8 +17,7 @@ from tasks.chain.layer import ExtentKind
 from tasks.plan.inputs import LayerInput
 from tasks.units import KIB
 
-FIRST_READ_BYTES = 256 * KIB  # engines' first read of a layer
-HEADER_BYTES = 64 * KIB  # all that compose reads of a layer whose extents the manifest has
+HEADER_BYTES = 64 * KIB  # engines' first read of a layer; all of it where the manifest has the extents
 _STORED = (ExtentKind.DATA, ExtentKind.COMPRESSED)
 
 
@@ -26,7 +25,7 @@ _STORED = (ExtentKind.DATA, ExtentKind.COMPRESSED)
 class Places:
     """Host offsets. `tables` by L2 index; -1 where no place could be guessed (then it is near the end)."""
 
-    first: int  # bytes of the first read: the header's cluster, and of most images much more
+    first: int  # bytes of the first read: the header's cluster at least
     fixed: Ranges  # refcount table and L1
     refcounts: Ranges  # the first refcount block
     tables: dict[int, int]
@@ -61,7 +60,7 @@ def places_of(layer: LayerInput, extents: Extents) -> Places:
     l1 = layer.l1_offset or 3 * size
     fixed = ranges_of(np.array([size, l1], np.int64), np.array([2 * size, l1 + layer.l1_entries * 8], np.int64))
     refcounts = ranges_of(np.array([2 * size], np.int64), np.array([3 * size], np.int64))
-    return Places(min(layer.size_bytes, max(FIRST_READ_BYTES, size)), fixed, refcounts, found, size, guest)
+    return Places(min(layer.size_bytes, max(HEADER_BYTES, size)), fixed, refcounts, found, size, guest)
 
 
 def _free_clusters(layer: LayerInput, extents: Extents) -> list[int]:

@@ -18,7 +18,7 @@ from tasks.chain.qcow2_layout import KNOWN_HEADER_BYTES
 from tasks.chain.visible import NOBODY, LayerView, resolve
 from tasks.plan.cost import ACTION_REQUESTS, Tally
 from tasks.plan.inputs import LayerInput, Prices
-from tasks.plan.metadata import FIRST_READ_BYTES, HEADER_BYTES, Places, places_of
+from tasks.plan.metadata import HEADER_BYTES, Places, places_of
 from tasks.plan.policy import Policy
 from tasks.plan.steps import Cost
 from tasks.units import KIB
@@ -160,7 +160,7 @@ def _read_back(layout: Layout) -> int:
     """What our reader asks of a composed object: the first read, refcount table, L1 and L2."""
     tables, bits = layout.tables, layout.cluster_bits
     places = [
-        (0, max(FIRST_READ_BYTES, 1 << bits)),
+        (0, max(HEADER_BYTES, 1 << bits)),
         (tables.reftable << bits, (tables.reftable + tables.reftable_clusters) << bits),
         (tables.l1 << bits, (tables.l1 << bits) + tables.l1_entries * 8),
         (tables.l2 << bits, tables.end << bits),

@@ -73,7 +73,6 @@ def test_predicted_bytes(fleet: Fleet, stores: Stores, chains: dict[str, Chain],
 def test_the_planner_and_the_engines_read_the_same_amounts() -> None:
     assert predict.SAMPLE_BYTES == upload.SAMPLE_BYTES
     assert predict.HEADER_BYTES == replica.HEADER_BYTES
-    assert predict.FIRST_READ_BYTES == replica.FIRST_READ_BYTES
 
 
 def _agree(action: MergeAction, actual: Cost) -> None:
