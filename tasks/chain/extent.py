@@ -129,6 +129,11 @@ class Ranges:
         """Sum of the lengths."""
         return int((self.end - self.start).sum())
 
+    def cover(self, start: int, end: int) -> bool:
+        """Is every byte of `[start, end)` in one range? Where touching ranges are joined: is it in the set?"""
+        index = int(np.searchsorted(self.start, start, side="right")) - 1
+        return start >= end or (index >= 0 and end <= int(self.end[index]))
+
     def pairs(self) -> list[tuple[int, int]]:
         """As (start, end) tuples."""
         return list(zip(self.start.tolist(), self.end.tolist(), strict=True))

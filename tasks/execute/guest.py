@@ -65,17 +65,14 @@ class GuestView:
     def _blocks(self, ranges: Ranges) -> Iterator[tuple[int, bytes]]:
         """(index, content) of each block that is not all zeros; what is outside the ranges counts as zero."""
         stored = self.stored()
+        ends = stored.start + stored.length
         pending: dict[int, bytearray] = {}
         for start, end in intersect(stored.ranges(), ranges).pairs():
-            for row in self._rows(stored, start, end):
+            first = int(np.searchsorted(ends, start, side="right"))
+            for row in range(first, int(np.searchsorted(stored.start, end, side="left"))):
                 for offset, body in self._content(stored, row, start, end):
                     yield from _emit(pending, offset, body)
         yield from _flush(pending)
-
-    def _rows(self, stored: Visible, start: int, end: int) -> range:
-        first = int(np.searchsorted(stored.start + stored.length, start, side="right"))
-        last = int(np.searchsorted(stored.start, end, side="left"))
-        return range(first, last)
 
     def _content(self, stored: Visible, row: int, start: int, end: int) -> Iterator[tuple[int, bytes]]:
         """Bytes of one piece inside [start, end), in bites."""

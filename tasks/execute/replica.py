@@ -43,7 +43,7 @@ class HeldFile:
     def read(self, start: int, length: int) -> bytes:
         """Bytes that are held, cut at the file's end. Permanent if some are not."""
         end = min(start + length, self.size)
-        if subtract(one_range(start, end), self.held).total_bytes:
+        if not self.held.cover(start, end):
             raise Permanent(f"{self.path.name}: bytes [{start}, {end}) are not here")
         return os.pread(self._fd, max(0, end - start), start)
 

@@ -52,6 +52,12 @@ def is_canonical(ranges: Ranges) -> bool:
     return all(a < b for a, b in pairs) and all(a[1] < b[0] for a, b in itertools.pairwise(pairs))
 
 
+@given(range_sets(), st.integers(0, SPACE), st.integers(0, SPACE))
+def test_cover_is_what_nothing_is_missing_of(held: Ranges, start: int, end: int) -> None:
+    wanted = extent.ranges_of(np.array([start], np.int64), np.array([end], np.int64))
+    assert held.cover(start, end) == (extent.subtract(wanted, held).total_bytes == 0)
+
+
 @given(range_sets(), range_sets())
 def test_set_operations(left: Ranges, right: Ranges) -> None:
     for operation, expected in (
