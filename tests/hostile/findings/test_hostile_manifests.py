@@ -7,11 +7,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tasks.analytics import answers
+from tasks.analytics.answers import Limits
 from tasks.analytics.checks import run_checks
 from tasks.analytics.derive import derive
 from tasks.analytics.duck import open_manifest
 from tasks.analytics.fleetgen import FleetShape, generate_fleet
-from tasks.analytics.queries import find, page, queries, run
+from tasks.analytics.paging import Cut
+from tasks.analytics.queries import find, queries, run
 from tasks.analytics.session import Session
 from tests.support.forests import COMPRESSED, DATA, Forest, Layer, write_manifest
 
@@ -27,8 +30,8 @@ def test_hostile_names_through_every_query(tmp_path: Path) -> None:
         for query in queries().values():
             required = {p.name: hostile for p in query.parameters if p.default is None}
             run(connection, query, required)
-            page(connection, query, required, search="<img", limit=10)
-        assert page(connection, find("chain_length"), search=hostile).total == 1
+            answers.page(tmp_path, query, required, {}, Limits(), Cut(search="<img", limit=10), keep=False)
+        assert answers.page(tmp_path, find("chain_length"), {}, {}, Limits(), Cut(search=hostile)).total == 1
         assert {failure.severity for failure in run_checks(connection)} <= {"warn"}
     with Session(tmp_path, {}) as session:
         assert session.run("SELECT count(*) AS n FROM broken_chains()")[0].to_pylist()[0]["n"] > 3
