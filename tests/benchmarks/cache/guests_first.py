@@ -42,7 +42,7 @@ def guest_argv(kind: str, cache: CacheServer, layer: str) -> Iterator[list[str]]
         yield [sys.executable, "-m", "tests.benchmarks.cache.http_guest", cache.url, path, size]
         return
     with exporter(cache.url, memory_bytes=4 * MIB) as nbd:
-        yield ["/usr/bin/python3", "tests/benchmarks/cache/nbd_guest.py", nbd.uri(layer), size]
+        yield ["/usr/bin/python3", "-m", "tests.benchmarks.cache.nbd_guest", nbd.uri(layer), size]
 
 
 def start(argv: list[str], seconds: float) -> "subprocess.Popen[str]":
