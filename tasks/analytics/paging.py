@@ -55,7 +55,7 @@ def page(connection: duckdb.DuckDBPyConnection, query: Query, cut: Cut) -> Page:
 def rows(connection: duckdb.DuckDBPyConnection, query: Query, cut: Cut) -> pa.Table:
     """The rows as Arrow. Raises ConfigError on a column that is not there."""
     columns = _columns(connection)
-    order = _order(query, columns, cut) if cut.sort is not None else ""
+    order = queries.order_by(query, columns, cut.sort, cut.descending) if cut.sort is not None else ""
     paging = f"LIMIT {int(cut.limit)} OFFSET {int(cut.offset)}"
     return _run(connection, query, f"SELECT * FROM answer {_where(columns, cut.search)} {order} {paging}", cut)  # noqa: S608
 
@@ -69,10 +69,6 @@ def _run(connection: duckdb.DuckDBPyConnection, query: Query, text: str, cut: Cu
 def _columns(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
     answer = connection.table("answer")
     return dict(zip(answer.columns, map(str, answer.types), strict=True))
-
-
-def _order(query: Query, columns: dict[str, str], cut: Cut) -> str:
-    return queries.order_by(query, columns.keys(), cut.sort or "", cut.descending)
 
 
 def _where(columns: dict[str, str], search: str) -> str:

@@ -18,11 +18,10 @@ from tasks.chain.qcow2_reader import Qcow2Reader
 from tasks.errors import Permanent, PreconditionFailed, Refused
 from tasks.execute.parallel import in_parallel
 from tasks.inventory.local import LayerMap
+from tasks.plan.metadata import HEADER_BYTES
 from tasks.plan.steps import LayerRef
 from tasks.store import keys
 from tasks.store.base import ObjectStore
-
-HEADER_BYTES = 64 << 10  # the first read; the first cluster at least. Refcounts behind it only where they are needed
 
 
 class HeldFile:

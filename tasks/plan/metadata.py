@@ -17,7 +17,7 @@ from tasks.chain.layer import ExtentKind
 from tasks.plan.inputs import LayerInput
 from tasks.units import KIB
 
-HEADER_BYTES = 64 * KIB  # engines' first read of a layer; all of it where the manifest has the extents
+HEADER_BYTES = 64 * KIB  # engines' first read of a layer (its first cluster at least); all of it with known extents
 _STORED = (ExtentKind.DATA, ExtentKind.COMPRESSED)
 
 
