@@ -1,8 +1,10 @@
 """Seconds until a real VM is up: all layers local, local but over NBD, through the cache cold, and warmed.
 
-`nbd` is nbdkit's own file plugin on the local layers: what reading over NBD costs QEMU, whoever serves.
+`nbd` is nbdkit's own file plugin on the local layers: what reading over NBD costs QEMU, whoever serves. Before every
+boot of whatever kind the cache is emptied and warmed; before a cold one it is emptied again. The kinds take turns,
+every other round backwards, and a ratio is of two boots of the same round.
 
-python -m tests.benchmarks.cache.boot [--origin-ms 50 200] [--boots 3] [--layers 12]
+python -m tests.benchmarks.cache.boot [--origin-ms 50 200] [--boots 9] [--layers 10]
 """
 
 import argparse
@@ -12,6 +14,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from tasks.cache.blockdev import blockdev_nodes
@@ -31,8 +34,8 @@ from tests.support.site import Site
 def main() -> None:
     options = argparse.ArgumentParser()
     options.add_argument("--origin-ms", type=float, nargs="+", default=[50, 200])
-    options.add_argument("--boots", type=int, default=3)
-    options.add_argument("--layers", type=int, default=12)
+    options.add_argument("--boots", type=int, default=9)
+    options.add_argument("--layers", type=int, default=10)
     asked = options.parse_args()
     with tempfile.TemporaryDirectory(prefix="cwb-", dir="/var/tmp") as folder:
         server = s3.S3Server(Path(folder) / "s3", free_block(), secrets.token_hex(10), secrets.token_hex(16))
@@ -48,32 +51,47 @@ def main() -> None:
 
 
 def measure(site: Site, chain: Chain, origin_ms: float, boots: int) -> None:
-    """The three kinds take turns, so that the machine's noise is in all of them."""
-    seconds: dict[str, list[float]] = {"local": [], "nbd": [], "cold": [], "warmed": []}
-    upstream = {"cold": 0, "warmed": 0}
-    paths = [chain.path(layer) for layer in chain.layers]
-    for _ in range(boots):
-        seconds["local"].append(vm.boot(site.folder, vm.local_nodes(paths), DISK_BYTES).seconds)
-        seconds["nbd"].append(boot_over_nbd(site, paths))
-        site.cache.clear()
-        for kind in ("cold", "warmed"):
-            if kind == "warmed":
-                site.cache.clear()
-                warm.warm(site.fleet, "d", "us-east", dry_run=False)
-            site.cache.forget()
-            seconds[kind].append(boot(site, chain))
+    """`boots` rounds of one boot of each kind."""
+    kinds = {"local": boot_from_files, "nbd": boot_over_nbd, "cold": boot_from_cache, "warmed": boot_from_cache}
+    taken: dict[str, list[vm.Boot]] = {kind: [] for kind in kinds}
+    upstream = dict.fromkeys(kinds, 0)
+    for turn in range(boots):
+        for kind in list(kinds)[:: -1 if turn % 2 else 1]:
+            prepare(site, cold=kind == "cold")
+            taken[kind].append(kinds[kind](site, chain))
             upstream[kind] += site.cache.upstream_requests()
-    for kind, taken in seconds.items():
-        line = f"origin {origin_ms:g} ms  {kind:7} median {statistics.median(taken):.2f} s"
-        line += f"  of {', '.join(f'{one:.2f}' for one in taken)}"
-        line += f"  store requests {upstream[kind]}" if kind in upstream else ""
-        sys.stdout.write(line + "\n")
+    sys.stdout.writelines(f"origin {origin_ms:g} ms  {line}\n" for line in summary(taken, upstream))
+
+
+def summary(taken: dict[str, list[vm.Boot]], upstream: dict[str, int]) -> Iterator[str]:
+    for kind, done in taken.items():
+        read = statistics.median(one.read_seconds for one in done)
+        yield f"{kind}: {spread([one.seconds for one in done])}; reads {read:.3f} s; store requests {upstream[kind]}"
     for peer in ("local", "nbd"):
-        ratio = statistics.median(seconds["warmed"]) / statistics.median(seconds[peer])
-        sys.stdout.write(f"origin {origin_ms:g} ms  warmed / {peer} {ratio:.2f}\n")
+        pairs = zip(taken["warmed"], taken[peer], strict=True)
+        yield f"warmed / {peer}: {spread([one.seconds / other.seconds for one, other in pairs])}"
 
 
-def boot_over_nbd(site: Site, paths: list[Path]) -> float:
+def spread(values: list[float]) -> str:
+    return f"median {statistics.median(values):.3f} of {', '.join(f'{value:.2f}' for value in sorted(values))}"
+
+
+def prepare(site: Site, *, cold: bool) -> None:
+    """The same work before every boot; what it wrote is on the disk, not on its way there."""
+    site.cache.clear()
+    warm.warm(site.fleet, "d", "us-east", dry_run=False)
+    if cold:
+        site.cache.clear()
+    os.sync()
+    site.cache.forget()
+
+
+def boot_from_files(site: Site, chain: Chain) -> vm.Boot:
+    return vm.boot(site.folder, vm.local_nodes([chain.path(layer) for layer in chain.layers]), DISK_BYTES)
+
+
+def boot_over_nbd(site: Site, chain: Chain) -> vm.Boot:
+    paths = [chain.path(layer) for layer in chain.layers]
     socket = site.folder / "files.sock"
     argv = ["nbdkit", "--foreground", "--readonly", "--unix", str(socket), "file", f"dir={paths[0].parent}"]
     server = subprocess.Popen(argv)
@@ -83,17 +101,17 @@ def boot_over_nbd(site: Site, paths: list[Path]) -> float:
         for node, path in zip(nodes[::2], paths, strict=True):
             del node["filename"]
             node |= {"driver": "nbd", "server": {"type": "unix", "path": str(socket)}, "export": path.name}
-        return vm.boot(site.folder, nodes, DISK_BYTES).seconds
+        return vm.boot(site.folder, nodes, DISK_BYTES)
     finally:
         server.terminate()
         server.wait(10)
         socket.unlink(missing_ok=True)
 
 
-def boot(site: Site, chain: Chain) -> float:
+def boot_from_cache(site: Site, chain: Chain) -> vm.Boot:
     known = {"d": [site.uploaded[layer] for layer in chain.layers]}
     with exporter(site.cache.url, known) as nbd:
-        return vm.boot(site.folder, blockdev_nodes(chain.layers, "d", nbd.socket), DISK_BYTES).seconds
+        return vm.boot(site.folder, blockdev_nodes(chain.layers, "d", nbd.socket), DISK_BYTES)
 
 
 if __name__ == "__main__":
