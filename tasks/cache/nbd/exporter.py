@@ -25,7 +25,7 @@ _REGION = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _HEADER = struct.Struct(">4sIQIIQIIQQI")  # up to refcount_table_clusters
 _MAX_TABLE = 4 * MIB  # a larger table is read when QEMU asks for it
 _PREFETCH_THREADS = 32
-_FIRST_BYTES = 256 * KIB  # header, refcount table and L1 of most layers: one request
+_FIRST_BYTES = 320 * KIB  # header, refcount table and block, L1 and the first L2 table of most layers: one request
 
 
 class Export:
@@ -53,9 +53,9 @@ class Exporter:
         if match is None:
             raise NotFound(f"export {name[:80]!r} is not <layer id> or <layer id>/<disk id>")
         layer_id, disk = match.group(1), match.group(2) or ""
+        chain = self._load_chain(disk) if disk else []
         reader = self._enter(disk) if disk else NOBODY
-        if disk:
-            self._prefetch_chain(disk, reader)
+        self._prefetch_chain(disk, chain, reader)
         with self._lock:
             layer = self._layers.setdefault(layer_id, Layer(layer_id))
         return Export(layer, reader)
@@ -75,9 +75,8 @@ class Exporter:
             self._readers[disk] = (reader, count + 1)
         return reader
 
-    def _prefetch_chain(self, disk: str, reader: Reader) -> None:
+    def _prefetch_chain(self, disk: str, layers: list[Layer], reader: Reader) -> None:
         """Once per disk and chain: a new tip is another chain."""
-        layers = self._load_chain(disk)
         with self._lock:
             known = [self._layers.setdefault(layer.layer_id, layer) for layer in layers]
             marks = {f"{disk}/{layer.layer_id}": layer for layer in known}

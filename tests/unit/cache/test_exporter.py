@@ -62,6 +62,16 @@ def test_a_broken_chain_file_is_named(exporter, tmp_path, record):
         exporter.open(f"{LAYER}/d")
 
 
+def test_an_open_that_failed_leaves_no_reader_behind(exporter, tmp_path):
+    (tmp_path / "d.json").write_text("not json")
+    with pytest.raises(NotFound):
+        exporter.open(f"{LAYER}/d")
+    (tmp_path / "d.json").unlink()
+    first = exporter.open(f"{LAYER}/d")
+    exporter.close(first)
+    assert exporter.open(f"{LAYER}/d").reader is not first.reader
+
+
 def header(cluster_bits=16, l1_entries=10, l1_offset=196608, table_offset=65536, clusters=1, magic=b"QFI\xfb") -> bytes:
     return struct.pack(
         ">4sIQIIQIIQQI", magic, 3, 0, 0, cluster_bits, 1 << 30, 0, l1_entries, l1_offset, table_offset, clusters
