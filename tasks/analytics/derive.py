@@ -24,13 +24,12 @@ from tasks.analytics.derived import DERIVED, SHADOW_LAYERS, STEALS
 from tasks.analytics.duck import open_manifest
 from tasks.analytics.placed import FOLDER
 from tasks.analytics.shadow import graph
-from tasks.analytics.shadow.feed import Bucket, load_extents, make_buckets, parts
-from tasks.analytics.shadow.pairs import unpack
+from tasks.analytics.shadow.feed import Bucket, Buffers, load_extents, make_buckets, parts
 from tasks.analytics.shadow.passes import work_trees
 from tasks.analytics.shadow.structure import Flags, Ints, Kept, Structure, load_structure, still_valid
 from tasks.errors import NotFound
 
-BUCKET_ROWS = 8_000_000  # extents worked at a time: about 60 bytes each
+BUCKET_ROWS = 10_000_000  # extents worked at a time: 25 bytes each, and about 20 for their steals
 _KINDS = ("data_bytes", "zero_bytes", "compressed_bytes", "compressed_stored_bytes")
 
 
@@ -102,12 +101,14 @@ def _derive(
     )
     wanted |= reached & ~kept.allocated
     sums = _taken_over(structure, kept, earlier, wanted)
-    buckets, pairs = 0, 0
+    buckets, pairs, buffers = 0, 0, Buffers()
     with _steals_writer(target / "steals") as writer:
         for bucket in make_buckets(structure, wanted, stale_visible, stale_steals, bucket_rows):
-            table = _work(connection, structure, bucket, sums, threads, bucket_rows)
-            writer.write_table(table)
-            buckets, pairs = buckets + 1, pairs + table.num_rows
+            buckets += 1
+            for table in _work(connection, structure, bucket, buffers, sums, threads, bucket_rows):
+                writer.write_table(table)
+                pairs += table.num_rows
+    del buffers
     pairs += _keep_steals(previous, structure.layer_no[kept.steals], target / "steals")
     _write_layers(structure, sums, reached, target / "shadow_layers")
     return Derived(
@@ -153,30 +154,32 @@ def _work(
     connection: duckdb.DuckDBPyConnection,
     structure: Structure,
     bucket: Bucket,
+    buffers: Buffers,
     sums: _Sums,
     threads: int,
     bucket_rows: int,
-) -> pa.Table:
-    """One bucket: adds to the sums, returns its steals as rows of the dataset."""
+) -> Iterator[pa.Table]:
+    """One bucket: adds to the sums; its steals as rows of the dataset, table by table."""
     allocated = np.zeros((len(bucket.members), len(_KINDS)), np.int64)
-    visible = np.zeros_like(allocated)
-    keys, values = [np.empty(0, np.uint64)], [np.empty(0, np.int64)]
-    for part in parts(connection, structure, bucket, bucket_rows):
-        extents = load_extents(connection, structure, part)
+    hidden = np.zeros_like(allocated)
+    steals: list[Ints] = []
+    pieces = parts(connection, structure, bucket, bucket_rows)
+    for part in pieces:
+        extents = load_extents(connection, structure, part, buffers)
         shares = _shares(part.trees.first, extents.first, threads)
         with ThreadPoolExecutor(max_workers=threads) as pool:
             jobs = [
-                pool.submit(work_trees, part.trees, low, high, part.layers, extents, allocated, visible)
+                pool.submit(work_trees, part.trees, low, high, part.layers, extents, allocated, hidden)
                 for low, high in shares
             ]
-            for job in jobs:
-                more_keys, more_values = job.result()
-                keys.append(more_keys)
-                values.append(more_values)
-        del extents
+            steals += [job.result() for job in jobs]
     sums.allocated[bucket.members] = allocated
-    sums.visible[bucket.members] += visible  # zero but for the layers whose visible bytes were wanted
-    return _steal_rows(structure.layer_no[bucket.members], np.concatenate(keys), np.concatenate(values))
+    wanted = bucket.layers.want_visible
+    sums.visible[bucket.members[wanted]] = (allocated - hidden)[wanted]
+    if len(pieces) > 1:
+        steals = [np.concatenate(steals, axis=1)]
+    while steals:
+        yield _steal_rows(structure.layer_no[bucket.members], steals.pop(0))
 
 
 def _shares(trees: NDArray[np.int32], first: Ints, threads: int) -> list[tuple[int, int]]:
@@ -187,17 +190,19 @@ def _shares(trees: NDArray[np.int32], first: Ints, threads: int) -> list[tuple[i
     return [(low, high) for low, high in itertools.pairwise(bounds) if high > low]
 
 
-def _steal_rows(layer_no: Ints, keys: NDArray[np.uint64], values: Ints) -> pa.Table:
-    upper, lower, kind = unpack(keys)
-    pair = layer_no[upper] << 31 | layer_no[lower]
-    order = np.argsort(pair)
-    pair = pair[order]
-    fresh = np.ones(len(pair), bool)
-    fresh[1:] = pair[1:] != pair[:-1]
-    wide = np.zeros((int(fresh.sum()), len(_KINDS)), np.int64)
-    np.add.at(wide, (np.cumsum(fresh) - 1, kind[order]), values[order])
-    columns = [(pair[fresh] >> 31).astype(np.int32), (pair[fresh] & (1 << 31) - 1).astype(np.int32)]
-    return pa.table([*columns, *(wide[:, k] for k in range(len(_KINDS)))], schema=STEALS)
+def _steal_rows(layer_no: Ints, steals: Ints) -> pa.Table:
+    """Steals between members of a bucket as rows of the dataset, by ascending upper and lower layer."""
+    pair = layer_no[steals[0]] << 31 | layer_no[steals[1]]
+    sums = list(steals[2:])
+    if not (pair[1:] > pair[:-1]).all():  # layers not numbered in preorder, or a tree that came in parts
+        order = np.argsort(pair, kind="stable")
+        pair = pair[order]
+        fresh = np.flatnonzero(np.append(True, pair[1:] != pair[:-1]))
+        sums = [column[order] for column in sums]
+        if len(fresh) < len(pair):
+            pair, sums = pair[fresh], [np.add.reduceat(column, fresh) for column in sums]
+    columns = [(pair >> 31).astype(np.int32), (pair & (1 << 31) - 1).astype(np.int32)]
+    return pa.table([*columns, *sums], schema=STEALS)
 
 
 @contextlib.contextmanager

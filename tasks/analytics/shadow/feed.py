@@ -11,15 +11,14 @@ from numba import njit
 from numpy.typing import NDArray
 
 from tasks.analytics.shadow import graph
-from tasks.analytics.shadow.intervals import BLOCK_BITS, COMPRESSED, DATA, ZERO, Extents
-from tasks.analytics.shadow.passes import Trees
+from tasks.analytics.shadow.passes import Layers, Trees
+from tasks.analytics.shadow.places import BLOCK_BITS, COMPRESSED, DATA, ZERO, Extents
 from tasks.analytics.shadow.structure import Flags, Ints, Structure
-from tasks.analytics.shadow.words import Layers
 from tasks.chain.layer import ExtentKind
 from tasks.errors import Permanent
 
-BATCH_ROWS = 200_000
-_FEW_LAYERS = 20_000  # up to here a join reads only the row groups that hold them
+BATCH_ROWS = 20_000
+_GAP = 5_000  # layers in a row group, about
 _KINDS = np.zeros(len(ExtentKind), np.int8)
 _KINDS[ExtentKind.DATA] = DATA
 _KINDS[[ExtentKind.ZERO, ExtentKind.ZERO_ALLOCATED]] = ZERO
@@ -78,7 +77,9 @@ def _bucket(
     is_head = structure.is_head[members]
     order = np.arange(len(members), dtype=np.int32)
     heads = graph.subtree_sums(order, parent, is_head.astype(np.int32))
-    layers = Layers(graph.subtree_ends(parent), heads, is_head, stale_steals[members], stale_visible[members])
+    steals, visible = stale_steals[members], stale_visible[members]
+    wanted = graph.subtree_sums(order, parent, (is_head | steals | visible).astype(np.int32)) > 0
+    layers = Layers(graph.subtree_ends(parent), heads, is_head, steals, visible, wanted)
     return Bucket(members, Trees(first, parent, structure.size[members]), layers, 0, None)
 
 
@@ -93,7 +94,7 @@ def parts(connection: duckdb.DuckDBPyConnection, structure: Structure, bucket: B
     pieces = -(-count // rows)
     if pieces <= 1:
         return [bucket]
-    _mark(connection, structure, bucket)
+    connection.register("wanted", pa.table({"layer_no": structure.layer_no[bucket.members].astype(np.int32)}))
     shares = [k / pieces for k in range(1, pieces)]
     cuts = connection.execute(
         f"SELECT quantile_disc(start >> {BLOCK_BITS}, $shares) FROM extents SEMI JOIN wanted USING (layer_no)",  # noqa: S608
@@ -103,7 +104,23 @@ def parts(connection: duckdb.DuckDBPyConnection, structure: Structure, bucket: B
     return [Bucket(bucket.members, bucket.trees, bucket.layers, low, high) for low, high in itertools.pairwise(blocks)]
 
 
-def load_extents(connection: duckdb.DuckDBPyConnection, structure: Structure, bucket: Bucket) -> Extents:
+class Buffers:
+    """Memory for the extents of one bucket after the other: fresh memory costs more than what is done with it."""
+
+    def __init__(self) -> None:
+        self._rows = np.empty((3, 0), np.int64)
+        self._kind = np.empty(0, np.int8)
+
+    def arrays(self, total: int) -> tuple[Ints, Ints, NDArray[np.int8], Ints]:
+        """Room for the start, end, kind and stored bytes of so many extents. Takes back what was given before."""
+        if total > len(self._kind):
+            self._rows, self._kind = np.empty((3, total), np.int64), np.empty(total, np.int8)
+        return self._rows[0, :total], self._rows[1, :total], self._kind[:total], self._rows[2, :total]
+
+
+def load_extents(
+    connection: duckdb.DuckDBPyConnection, structure: Structure, bucket: Bucket, buffers: Buffers
+) -> Extents:
     """The extents of a bucket. Rows of other layers, and whatever lies behind a layer's end, are left out.
 
     Raises Permanent if `extents` and `layers` do not agree.
@@ -115,15 +132,15 @@ def load_extents(connection: duckdb.DuckDBPyConnection, structure: Structure, bu
     first = np.concatenate([[0], np.cumsum(count)]).astype(np.int64)
     total = int(first[-1])
     with_stored = bool(structure.compressed[members].any())
-    stored = np.empty(total if with_stored else 0, np.int64)
-    room = (np.empty(total, np.int64), np.empty(total, np.int64), np.empty(total, np.int8), stored)
+    *room, stored = buffers.arrays(total)
+    room.append(stored if with_stored else stored[:0])
     readable = np.flatnonzero(structure.readable[members]).astype(np.int32)
     place = np.full(int(structure.layer_no[members].max(initial=0)) + 1, -1, np.int32)
     place[structure.layer_no[members[readable]]] = readable
     free = first[:-1].copy()
     span = (np.int64(low), np.int64(1) << 62 if high is None else np.int64(high))
     for batch in _batches(connection, structure, bucket, low, high, with_stored=with_stored):
-        bad = _scatter(place, free, first, bucket.trees.size, span, _KINDS, *_columns(batch), *room)  # type: ignore[call-arg]
+        bad = _scatter(place, free, first, bucket.trees.size, span, _KINDS, *_columns(batch), *room)
         if bad >= 0:
             number = int(structure.layer_no[members[bad]])
             raise Permanent(f"manifest: the extents of layer_no {number} do not agree with its row in layers")
@@ -135,22 +152,11 @@ def _columns(batch: pa.RecordBatch) -> list[NDArray[np.generic]]:
     return [column.to_numpy(zero_copy_only=False) for column in batch.columns]
 
 
-def _mark(connection: duckdb.DuckDBPyConnection, structure: Structure, bucket: Bucket) -> None:
-    """The bucket's layer numbers as the view `wanted`."""
-    connection.register("wanted", pa.table({"layer_no": structure.layer_no[bucket.members].astype(np.int32)}))
-
-
-def _filter(structure: Structure, bucket: Bucket, low: int, high: int | None) -> tuple[str, dict[str, int]]:
-    """How to read few rows besides the bucket's own: a join for few layers, else the span of their numbers."""
-    numbers = structure.layer_no[bucket.members]
-    bound = {"low": int(numbers.min()), "high": int(numbers.max())}
-    text = "WHERE layer_no BETWEEN $low AND $high"
-    if len(numbers) <= _FEW_LAYERS and len(numbers) < len(structure.layer_no) // 2:
-        text = "SEMI JOIN wanted USING (layer_no) " + text
-    if low or high is not None:
-        text += " AND start + length > $low_byte AND start < $high_byte"
-        bound |= {"low_byte": low, "high_byte": high if high is not None else 1 << 62}
-    return text, bound
+def _spans(numbers: Ints) -> list[tuple[int, int]]:
+    """The layer numbers between which to read: not over gaps that are longer than what is read at once anyway."""
+    ascending = np.sort(numbers)
+    cuts = np.flatnonzero(np.diff(ascending) > _GAP) + 1
+    return [(int(span[0]), int(span[-1])) for span in np.split(ascending, cuts)]
 
 
 def _batches(
@@ -162,24 +168,31 @@ def _batches(
     *,
     with_stored: bool,
 ) -> Iterator[pa.RecordBatch]:
-    _mark(connection, structure, bucket)
-    where, bound = _filter(structure, bucket, low, high)
     stored = "host_length" if with_stored else "0::BIGINT"
-    text = f"SELECT layer_no, start, length, kind, {stored} AS host_length FROM extents {where}"  # noqa: S608
-    yield from connection.sql(text, params=bound).to_arrow_reader(BATCH_ROWS)
+    text = f"SELECT layer_no, start, length, kind, {stored} AS host_length FROM extents "  # noqa: S608
+    where, bound = _filter(low, high)
+    for first, last in _spans(structure.layer_no[bucket.members]):
+        relation = connection.sql(text + where, params=bound | {"first": first, "last": last})
+        yield from relation.to_arrow_reader(BATCH_ROWS)
+
+
+def _filter(low: int, high: int | None) -> tuple[str, dict[str, int]]:
+    """Rows of the layers `$first` to `$last` in a part of the address space, in bytes."""
+    if not low and high is None:
+        return "WHERE layer_no BETWEEN $first AND $last", {}
+    where = "WHERE layer_no BETWEEN $first AND $last AND start + length > $low_byte AND start < $high_byte"
+    return where, {"low_byte": low, "high_byte": high if high is not None else 1 << 62}
 
 
 def _counted(
     connection: duckdb.DuckDBPyConnection, structure: Structure, bucket: Bucket, low: int, high: int | None
 ) -> Ints:
-    _mark(connection, structure, bucket)
-    where, bound = _filter(structure, bucket, low, high)
-    rows = connection.execute(
-        f"SELECT layer_no::BIGINT AS layer_no, count(*) AS n FROM extents {where} GROUP BY layer_no",  # noqa: S608
-        bound,
-    ).fetchnumpy()
     count = np.zeros(int(structure.layer_no.max(initial=0)) + 1, np.int64)
-    count[np.asarray(rows["layer_no"])] = np.asarray(rows["n"])
+    where, bound = _filter(low, high)
+    text = f"SELECT layer_no::BIGINT AS layer_no, count(*) AS n FROM extents {where} GROUP BY layer_no"  # noqa: S608
+    for first, last in _spans(structure.layer_no[bucket.members]):
+        rows = connection.execute(text, bound | {"first": first, "last": last}).fetchnumpy()
+        count[np.asarray(rows["layer_no"])] = np.asarray(rows["n"])
     return count[structure.layer_no[bucket.members]]
 
 
