@@ -29,7 +29,7 @@ from tasks.analytics.shadow.passes import work_trees
 from tasks.analytics.shadow.structure import Flags, Ints, Kept, Structure, load_structure, still_valid
 from tasks.errors import NotFound
 
-BUCKET_ROWS = 10_000_000  # extents worked at a time: 25 bytes each, and about 20 for their steals
+BUCKET_ROWS = 9_000_000  # extents worked at a time: 25 bytes each, and about 20 for their steals
 _KINDS = ("data_bytes", "zero_bytes", "compressed_bytes", "compressed_stored_bytes")
 
 
@@ -205,10 +205,16 @@ def _steal_rows(layer_no: Ints, steals: Ints) -> pa.Table:
     return pa.table([*columns, *sums], schema=STEALS)
 
 
+def _steals_file(path: Path) -> pq.ParquetWriter:
+    numbers, sums = STEALS.names[:2], STEALS.names[2:]
+    encodings = dict.fromkeys(numbers, "DELTA_BINARY_PACKED")
+    return pq.ParquetWriter(path, STEALS, compression="zstd", use_dictionary=sums, column_encoding=encodings)
+
+
 @contextlib.contextmanager
 def _steals_writer(folder: Path) -> Iterator[pq.ParquetWriter]:
     folder.mkdir()
-    with pq.ParquetWriter(folder / "part-new.parquet", STEALS, compression="zstd") as writer:
+    with _steals_file(folder / "part-new.parquet") as writer:
         yield writer
 
 
@@ -220,7 +226,7 @@ def _keep_steals(previous: Path | None, uppers: Ints, folder: Path) -> int:
         connection.register("kept", pa.table({"upper_no": uppers.astype(np.int32)}))
         reader = connection.sql("FROM steals SEMI JOIN kept USING (upper_no)").to_arrow_reader(500_000)
         rows = 0
-        with pq.ParquetWriter(folder / "part-kept.parquet", STEALS, compression="zstd") as writer:
+        with _steals_file(folder / "part-kept.parquet") as writer:
             for batch in reader:
                 writer.write_batch(batch.cast(STEALS))
                 rows += batch.num_rows

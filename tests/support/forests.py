@@ -3,6 +3,7 @@
 import itertools
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -132,6 +133,36 @@ def forests(draw: st.DrawFn, max_layers: int = 12, troubles: bool = True) -> For
         _add_troubles(draw, layers)
     heads = draw(st.lists(st.integers(0, count - 1), max_size=5))
     return Forest(layers, heads, first_no=draw(st.sampled_from([0, 1, 1000])))
+
+
+@st.composite
+def crowded_forests(draw: st.DrawFn) -> Forest:
+    """Deep trees whose layers begin and end at hundreds of places: many words of 64 pieces, clusters of all sizes."""
+    random = Random(draw(st.integers(0, 1 << 32)))
+    size = random.choice([4 << 20, 9 << 20, 40 << 20]) + random.choice([0, 512])
+    layers: list[Layer] = []
+    for index in range(random.randrange(8, 24)):
+        parent = None if random.random() < 0.02 or not index else random.randrange(max(0, index - 3), index)
+        own = size if random.random() < 0.8 else random.randrange(size // 2, size) // SECTOR * SECTOR
+        cluster = random.choice([512, 4096, 65536, 65536, 1 << 18, 2 << 20])
+        layers.append(Layer(parent, own, _crowd(random, own, cluster)))
+    heads = [index for index in range(len(layers)) if random.random() < 0.3]
+    return Forest(layers, [*heads, len(layers) - 1])
+
+
+def _crowd(random: Random, size: int, cluster: int) -> list[tuple[int, int, int, int]]:
+    """Up to 40 disjoint extents, compressed ones of one cluster; more often at the beginning of the disk."""
+    taken, extents = set(), []
+    for _ in range(random.randrange(1, 40)):
+        first = int((size // cluster + 1) * random.random() ** 2)
+        kind = random.choice([DATA, DATA, ZERO, ZERO_ALLOCATED, COMPRESSED])
+        run = 1 if kind == COMPRESSED else random.choice([1, 1, 3, 40])
+        length = min((first + run) * cluster, size) - first * cluster
+        wanted = set(range(first, first + run))
+        if length > 0 and not wanted & taken:
+            taken |= wanted
+            extents.append((first * cluster, length, kind, 0 if kind == ZERO else random.randrange(1, length + 1)))
+    return sorted(extents)
 
 
 def _add_troubles(draw: st.DrawFn, layers: list[Layer]) -> None:

@@ -14,7 +14,8 @@ from tasks.analytics.shadow.bare import bare, bare_rows, soon
 from tasks.analytics.shadow.held import AHEAD, EXTENT, KIND, MASK, WORD, entries_of
 from tasks.analytics.shadow.places import COMPRESSED, WORD_BITS, lowest, number_places
 
-_FIRST_NODES, _FIRST_STEALS = 4096, 4096
+_FIRST_NODES = 4096
+_EXTENTS_PER_STEAL = 6  # at first there is room for so many steals
 _KINDS = 4  # DATA, ZERO, COMPRESSED, stored bytes of COMPRESSED
 
 
@@ -208,7 +209,8 @@ def work_trees(trees, begin, end, layers, extents, allocated, hidden):
     These are columns (upper, lower, bytes hidden of each kind): uppers in preorder, each one's lowers from the root up.
     """
     reach, room = np.zeros(trees.parent.size, np.int64), path.new_room(_FIRST_NODES)
-    steals, count = np.empty((2 + _KINDS, _FIRST_STEALS), np.int64), np.int64(0)
+    extents_here = extents.first[trees.first[end]] - extents.first[trees.first[begin]]
+    steals, count = np.empty((2 + _KINDS, extents_here // _EXTENTS_PER_STEAL), np.int64), np.int64(0)
     for t in range(begin, end):
         low, high = trees.first[t], trees.first[t + 1]
         if extents.first[low] < extents.first[high]:

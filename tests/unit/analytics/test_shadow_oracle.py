@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tasks.analytics.derive import derive
 from tests.support import oracle
-from tests.support.forests import Forest, forests, write_manifest
+from tests.support.forests import Forest, Layer, crowded_forests, forests, write_manifest
 
 KINDS = ("data_bytes", "zero_bytes", "compressed_bytes", "compressed_stored_bytes")
 COMMON = {
@@ -69,6 +69,40 @@ def test_every_byte_agrees_with_brute_force(case: tuple[Forest, list[int]], file
 @given(numbered(), st.integers(1, 6))
 def test_small_buckets_and_split_trees_change_nothing(case: tuple[Forest, list[int]], rows: int) -> None:
     check(*case, bucket_rows=rows)
+
+
+@settings(max_examples=15, **COMMON)
+@given(crowded_forests())
+def test_many_places_agree_with_brute_force(forest: Forest) -> None:
+    check(forest, list(range(len(forest.layers))))
+
+
+@settings(max_examples=15, **COMMON)
+@given(crowded_forests())
+def test_where_on_the_disk_things_lie_changes_nothing(forest: Forest) -> None:
+    """Far out there are more blocks than can have a row each."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name, shift in (("near", 0), ("far", 1 << 46)):
+            moved = [
+                Layer(layer.parent, layer.size + shift, [(start + shift, *rest) for start, *rest in layer.extents])
+                for layer in forest.layers
+            ]
+            write_manifest(Forest(moved, forest.heads), Path(folder) / name)
+            derive(Path(folder) / name, threads=1)
+        near, far = (pq.read_table(Path(folder) / name / "steals") for name in ("near", "far"))
+        assert near.num_rows
+        assert near.equals(far)
+        near, far = (pq.read_table(Path(folder) / name / "shadow_layers") for name in ("near", "far"))
+        kept = [name for name in near.column_names if not name.endswith("_key")]
+        assert near.select(kept).equals(far.select(kept))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@settings(max_examples=1000, **COMMON)
+@given(crowded_forests())
+def test_many_places_of_a_thousand_forests_agree_with_brute_force(forest: Forest) -> None:
+    check(forest, list(range(len(forest.layers))))
 
 
 @pytest.mark.slow
