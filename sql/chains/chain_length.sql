@@ -104,5 +104,5 @@ SELECT
     tip_layer_id,
     root.layer_id AS root_layer_id
 FROM measured
-LEFT JOIN layers AS root ON root.layer_no = measured.root_no
+LEFT JOIN (SELECT layer_no, layer_id FROM layers WHERE parent_no IS NULL) AS root ON root.layer_no = measured.root_no
 ORDER BY measured.layers DESC NULLS LAST, measured.disk_id
