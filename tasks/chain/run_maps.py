@@ -33,7 +33,7 @@ def encode(names: Sequence[Name], extents: Sequence[Extents]) -> bytes:
     every = concat(extents)
     table = np.stack([getattr(every, column).astype("<i8") for column in COLUMNS])
     planes = np.diff(table, axis=1, prepend=0).astype("<i8").view(np.uint8).reshape(len(COLUMNS), -1, 8)
-    return zlib.compress(head.encode() + b"\n" + planes.transpose(0, 2, 1).tobytes(), 9)
+    return zlib.compress(head.encode() + b"\n" + planes.transpose(0, 2, 1).tobytes())
 
 
 def decode(body: bytes, names: Sequence[Name]) -> list[Extents]:
