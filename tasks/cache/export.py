@@ -11,6 +11,7 @@ from pathlib import Path
 
 import tasks
 from tasks import clock
+from tasks.cache.nbd.chain_file import MAX_STARTS
 from tasks.errors import ConfigError, Permanent, Transient
 from tasks.lifeline import tied
 from tasks.sockets import accepts
@@ -59,12 +60,18 @@ def exporter_argv(settings: ExporterSettings) -> list[str]:
     return [*argv, f"chains={settings.chains}"] if settings.chains else argv
 
 
-def write_chain_file(folder: Path, disk_id: str, layers: Sequence[ChainLayer]) -> Path:
-    """`<folder>/<disk_id>.json`, replaced as a whole: the exporter prefetches these layers' metadata."""
+def write_chain_file(
+    folder: Path, disk_id: str, layers: Sequence[ChainLayer], starts: Sequence[tuple[str, int]] = ()
+) -> Path:
+    """`<folder>/<disk_id>.json`, replaced as a whole: the exporter prefetches these layers' metadata.
+
+    `starts`: (layer id, slice) that the disk's last starts read, first ones first; the exporter reads them ahead.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{disk_id}.json"
     new = folder / f".{disk_id}.json.{os.getpid()}"
-    new.write_text(json.dumps({"layers": [asdict(layer) for layer in layers]}), encoding="utf-8")
+    record = {"layers": [asdict(layer) for layer in layers], "starts": list(starts)[:MAX_STARTS]}
+    new.write_text(json.dumps(record), encoding="utf-8")
     new.replace(path)
     return path
 

@@ -6,6 +6,7 @@ from typing import Any
 from tasks.cache.blockdev import as_arguments, as_libvirt_xml, blockdev_nodes, overlay_nodes
 from tasks.cache.export import ChainLayer, ExporterSettings, exporter_argv, write_chain_file
 from tasks.settings import Fleet
+from tasks.stages.boot_trace import known_starts
 from tasks.stages.remote_chain import walk
 from tasks.store.connect import control_store, open_stores
 from tasks.store.heads import HeadStore
@@ -41,8 +42,10 @@ def chain_layers(fleet: Fleet, disk_id: str) -> list[ChainLayer]:
 
 
 def write_chain(fleet: Fleet, disk_id: str, folder: Path) -> Path:
-    """The disk's chain file in the exporter's folder, so that opening the chain costs few round trips."""
-    return write_chain_file(folder, disk_id, chain_layers(fleet, disk_id))
+    """The disk's chain file in the exporter's folder: few round trips to open it, what starts read comes early."""
+    layers = chain_layers(fleet, disk_id)
+    starts = known_starts(fleet, disk_id, {layer.layer_id: layer.size or 0 for layer in layers})
+    return write_chain_file(folder, disk_id, layers, starts)
 
 
 def exporter_command(fleet: Fleet, region: str, socket: Path, chains: Path | None) -> list[str]:

@@ -25,6 +25,7 @@ from tasks.chain.qcow2_names import NameRules, backing_of
 from tasks.errors import NotFound, Refused
 from tasks.inventory.manifest import current_snapshot, stage
 from tasks.settings import Fleet
+from tasks.stages.boot_trace import boot_trace
 from tasks.store import keys
 from tasks.store.base import ObjectStore
 from tasks.store.connect import control_store
@@ -79,8 +80,7 @@ def load_chain(fleet: Fleet, stores: dict[str, ObjectStore], head: Head, region:
 
 
 def _add_history(chain: WarmChain, connection: duckdb.DuckDBPyConnection, region: str) -> None:
-    boot = run_arrow(connection, load("plan", "warm_boot"), {"disk_id": chain.disk_id})
-    chain.boot = list(zip(boot["layer_id"].to_pylist(), boot["slice_no"].to_pylist(), strict=True))
+    chain.boot = boot_trace(connection, chain.disk_id)
     ids = [layer.layer_id for layer in chain.layers]
     heat = run_arrow(connection, load("plan", "warm_heat"), {"layer_ids": ids})
     chain.heat = dict(zip(heat["layer_id"].to_pylist(), heat["requests"].to_pylist(), strict=True))

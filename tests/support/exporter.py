@@ -27,12 +27,17 @@ class Exporter:
 
 
 @contextlib.contextmanager
-def exporter(url: str, chains: dict[str, Sequence[ChainLayer]] | None = None, **settings: Any) -> Iterator[Exporter]:
+def exporter(
+    url: str,
+    chains: dict[str, Sequence[ChainLayer]] | None = None,
+    starts: Sequence[tuple[str, int]] = (),
+    **settings: Any,
+) -> Iterator[Exporter]:
     base = Path(tempfile.mkdtemp(prefix="cwx-", dir="/var/tmp"))
     folder = base / "chains"
     folder.mkdir()
     for disk, layers in (chains or {}).items():
-        write_chain_file(folder, disk, layers)
+        write_chain_file(folder, disk, layers, starts)
     one = Exporter(base / "nbd.sock", base / "log", folder)
     try:
         with running_exporter(ExporterSettings(url, one.socket, folder, **settings), one.log):

@@ -17,12 +17,20 @@ BOOT_SECONDS = 300  # reads of a start's first minutes are marked: they make the
 
 
 class Reader:
-    """On whose behalf the cache is asked: a disk, and when its virtual machine opened it (Unix seconds)."""
+    """On whose behalf the cache is asked: a disk, and when its virtual machine opened it (Unix seconds).
+
+    `ahead`: (layer id, slice) that may have been fetched before it asked, and that it has not used yet.
+    """
 
     def __init__(self, disk: str = "", started: int | None = None) -> None:
         self.disk = disk
+        self.ahead: set[tuple[str, int]] = set()
         self._started = started
         self._until = clock.monotonic() + BOOT_SECONDS
+
+    def unmarked(self) -> Reader:
+        """For what is fetched before the guest asks: the boot trace is of what it asks for."""
+        return Reader(self.disk)
 
     def headers(self) -> str:
         """For the cache's log."""
@@ -120,6 +128,10 @@ class BlockStore:
             if block is not None:
                 self._recent.move_to_end(key)
         return block
+
+    def keeps(self, key: tuple[str, int]) -> bool:
+        """Is the block here, in the part that is kept?"""
+        return key in self._kept
 
     def put(self, key: tuple[str, int], block: bytes, *, keep: bool) -> None:
         """Add a block; the oldest ones go when there are too many."""

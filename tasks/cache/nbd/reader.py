@@ -8,22 +8,23 @@ The retry loop is here and not in `tasks.retry`, because the system's Python has
 
 from __future__ import annotations
 
-import queue
+import contextlib
 import random
 import threading
+from functools import partial
 
 from tasks import clock
 from tasks.cache.nbd.blocks import BLOCK_BYTES, BLOCKS_PER_SLICE, BlockStore, Fetch, Layer, Reader
 from tasks.cache.nbd.http_range import BadAnswer, NotCached, RangeConnection
+from tasks.cache.nbd.workers import DEMAND, NOTE, PREFETCH, Workers
 from tasks.errors import ChainwrightError, NotFound, Transient
-from tasks.units import MIB
+from tasks.units import MIB, SLICE_BYTES
 
 _CACHED = "cached"  # the form that never asks a store
 # After so many bad answers: ask again; have the cache replace what it holds; go past the cache, whose disk may be full.
 # Then the error goes to the guest: the cache and the store both answer nonsense.
 _AFTER_BAD = ("", "refetch", "none", "none", "none", "none")
 _READAHEAD_BLOCKS = 16
-_DEMAND, _PREFETCH = 0, 1
 NOBODY = Reader()
 
 
@@ -56,10 +57,14 @@ class BlockReader:
         self._store = BlockStore(options.memory_bytes, options.memory_bytes)
         self._pending: dict[tuple[str, int], Fetch] = {}
         self._slices: dict[tuple[str, int], Fetch] = {}
-        self._queue: queue.PriorityQueue[tuple[int, int, Fetch]] = queue.PriorityQueue()
-        self._sequence = 0
-        self._workers: list[threading.Thread] = []
-        self._idle = 0
+        self._workers = Workers(
+            options.threads, lambda: RangeConnection(options.url, options.client, options.timeout_seconds)
+        )
+
+    @property
+    def memory_bytes(self) -> int:
+        """Of layers, at most; as much again of chains' metadata."""
+        return self._options.memory_bytes
 
     def size(self, layer: Layer, reader: Reader = NOBODY) -> int:
         """Bytes of the layer; asks for its first block if nobody knows."""
@@ -82,6 +87,16 @@ class BlockReader:
             piece = memoryview(block)[skip : skip + len(view) - done]
             view[done : done + len(piece)] = piece
             done += len(piece)
+        if reader.ahead and not keep:
+            self._note_uses(layer, range(first, end), reader)
+
+    def fetch_slice(self, layer: Layer, number: int, reader: Reader) -> None:
+        """Into memory, as data that others may push out; returns when all of it is there. Raises as `read_into`."""
+        first = number * BLOCKS_PER_SLICE
+        end = min(first + BLOCKS_PER_SLICE, -(-self.size(layer, reader) // BLOCK_BYTES))
+        if first >= end:
+            raise NotFound(f"layer {layer.layer_id}: slice {number} is behind the end at {layer.size}")
+        self._collect(layer, first, end, reader, keep=False)
 
     def _collect(self, layer: Layer, first: int, end: int, reader: Reader, *, keep: bool) -> list[bytes]:
         deadline = clock.monotonic() + self._options.deadline_seconds
@@ -105,7 +120,7 @@ class BlockReader:
             if new and not keep:
                 self._read_ahead(new[-1])
         for fetch in new:
-            self._submit(fetch)
+            self._workers.submit(PREFETCH if fetch.keep else DEMAND, partial(self._bring, fetch))
         return claims
 
     def _begin(self, layer: Layer, number: int, new: list[Fetch], reader: Reader, *, keep: bool) -> Fetch:
@@ -134,31 +149,13 @@ class BlockReader:
     def _free(self, layer_id: str, number: int) -> bool:
         return (layer_id, number) not in self._pending and self._store.get((layer_id, number)) is None
 
-    def _submit(self, fetch: Fetch) -> None:
-        with self._lock:
-            self._sequence += 1
-            self._queue.put((_PREFETCH if fetch.keep else _DEMAND, self._sequence, fetch))
-            if self._idle < self._queue.qsize() and len(self._workers) < self._options.threads:
-                worker = threading.Thread(target=self._work, name=f"fetch-{len(self._workers)}", daemon=True)
-                self._workers.append(worker)
-                worker.start()
-
-    def _work(self) -> None:
-        connection = RangeConnection(self._options.url, self._options.client, self._options.timeout_seconds)
-        while True:
-            with self._lock:
-                self._idle += 1
-            fetch = self._queue.get()[2]
-            with self._lock:
-                self._idle -= 1
-            try:
-                self._run(fetch, connection)
-            except Exception as error:  # noqa: BLE001 - whoever waits must learn of it, whatever it is
-                fetch.fail(
-                    error if isinstance(error, ChainwrightError) else Transient(f"{type(error).__name__}: {error}")
-                )
-            finally:
-                self._end(fetch)
+    def _bring(self, fetch: Fetch, connection: RangeConnection) -> None:
+        try:
+            self._run(fetch, connection)
+        except Exception as error:  # noqa: BLE001 - whoever waits must learn of it, whatever it is
+            fetch.fail(error if isinstance(error, ChainwrightError) else Transient(f"{type(error).__name__}: {error}"))
+        finally:
+            self._end(fetch)
 
     def _end(self, fetch: Fetch) -> None:
         with self._lock:
@@ -245,3 +242,20 @@ class BlockReader:
         with self._lock:
             self._store.put((fetch.layer.layer_id, number), block, keep=keep)
         fetch.put(number, block)
+
+    def _note_uses(self, layer: Layer, numbers: range, reader: Reader) -> None:
+        """What was read ahead and is wanted now, for the first time; metadata was asked for in any case."""
+        with self._lock:
+            used = {number // BLOCKS_PER_SLICE for number in numbers if not self._store.keeps((layer.layer_id, number))}
+            fresh = [number for number in sorted(used) if (layer.layer_id, number) in reader.ahead]
+            reader.ahead.difference_update((layer.layer_id, number) for number in fresh)
+        for number in fresh:
+            self._workers.submit(NOTE, partial(self._note_use, layer, number, reader))
+
+    def _note_use(self, layer: Layer, number: int, reader: Reader, connection: RangeConnection) -> None:
+        """Ask the cache for one byte, so that its log, the next boot trace, has the slice at its place in the order."""
+        place, deadline = number * SLICE_BYTES, clock.monotonic() + self._options.timeout_seconds
+        with contextlib.suppress(ChainwrightError):
+            connection.request(
+                layer.cached_path, place, place, headers=reader.headers(), deadline=deadline
+            ).drain()  # fmt: skip

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tasks.errors import Permanent
+from tasks.stages import boot_trace
 from tests.support.chains import Chain, LayerSpec, build
 from tests.support.cli import Ran, chainwright_here, write_fleet_toml
 from tests.support.site import Site, running_site
@@ -91,6 +93,24 @@ def test_blockdev_prints_libvirt_xml_and_json(site, tmp_path):
     assert [layer["layer_id"] for layer in found["layers"]] == list(site.uploaded)
     written = json.loads((tmp_path / "web-1.json").read_text())
     assert [layer["etag"] for layer in written["layers"]] == [one.etag for one in site.uploaded.values()]
+
+
+def test_a_chain_file_has_what_the_last_start_read(site, tmp_path):
+    site.read_disk("web-1", _chain(site))
+    assert run(site, "reads", "--region", "us-east").code == 0
+    assert run(site, "blockdev", "web-1", "--chains", tmp_path).code == 0
+    starts = json.loads((tmp_path / "web-1.json").read_text())["starts"]
+    assert {tuple(one) for one in starts} == {(row["layer_id"], row["slice_no"]) for row in site.rows("boot_traces")}
+
+
+def test_a_start_does_not_need_the_manifest(site, tmp_path, monkeypatch, caplog):
+    def unreadable(_control: object) -> None:
+        raise Permanent("manifests/current.json: not a manifest snapshot")
+
+    monkeypatch.setattr(boot_trace, "current_snapshot", unreadable)
+    assert run(site, "blockdev", "web-1", "--chains", tmp_path).code == 0
+    assert json.loads((tmp_path / "web-1.json").read_text())["starts"] == []
+    assert "its last starts are not known" in caplog.text
 
 
 def test_blockdev_prints_the_exporters_command(site):

@@ -3,12 +3,20 @@ import struct
 
 import pytest
 
+from tasks.cache.export import ChainLayer, write_chain_file
 from tasks.cache.nbd import exporter as module
-from tasks.cache.nbd.exporter import Exporter, metadata_ranges
+from tasks.cache.nbd.chain_file import read_chain_file
+from tasks.cache.nbd.exporter import Exporter
+from tasks.cache.nbd.metadata import metadata_ranges
 from tasks.cache.nbd.reader import Options
 from tasks.errors import NotFound
 
 LAYER = "a" * 32
+
+
+def chain_record(**fields) -> str:
+    """A chain of one layer of three slices, the last one short."""
+    return json.dumps({"layers": [{"layer_id": LAYER, "size": 5 << 20}], **fields})
 
 
 @pytest.fixture
@@ -54,12 +62,42 @@ def test_other_export_names_are_refused(exporter, name):
         json.dumps({"layers": [{"layer_id": LAYER, "region": "a/../b"}]}),
         json.dumps({"layers": [{"layer_id": LAYER, "size": -1}]}),
         json.dumps({"layers": [{"layer_id": LAYER, "etag": 5}]}),
+        "[" * 100_000,
+        chain_record(starts=5),
+        chain_record(starts={LAYER: 0}),
+        chain_record(starts=[[LAYER, 0]] * 65),
+        chain_record(starts=[LAYER]),
+        chain_record(starts=[[LAYER]]),
+        chain_record(starts=[[LAYER, 0, 0]]),
+        chain_record(starts=[["b" * 32, 0]]),
+        chain_record(starts=[[LAYER, -1]]),
+        chain_record(starts=[[LAYER, 3]]),
+        chain_record(starts=[[LAYER, 10**400]]),
+        chain_record(starts=[[LAYER, 1.0]]),
+        chain_record(starts=[[LAYER, True]]),
+        chain_record(starts=[[LAYER, "1"]]),
+        chain_record(starts=[[5, 1]]),
     ],
 )
 def test_a_broken_chain_file_is_named(exporter, tmp_path, record):
     (tmp_path / "d.json").write_text(record)
     with pytest.raises(NotFound, match="chain file of disk d"):
         exporter.open(f"{LAYER}/d")
+
+
+def test_the_slices_of_starts_are_read_in_their_order(tmp_path):
+    (tmp_path / "d.json").write_text(chain_record(starts=[[LAYER, 2], [LAYER, 0]]))
+    assert read_chain_file(tmp_path / "d.json").starts == [(LAYER, 2), (LAYER, 0)]
+
+
+def test_a_chain_file_is_read_as_it_was_written(tmp_path):
+    starts = [(LAYER, number) for number in range(100)]
+    path = write_chain_file(tmp_path, "d", [ChainLayer(LAYER, "eu-west", 1 << 30, "e")], starts)
+    found = read_chain_file(path)
+    assert [(one.layer_id, one.region, one.size, one.etag) for one in found.layers] == [
+        (LAYER, "eu-west", 1 << 30, "e")
+    ]
+    assert found.starts == starts[:64]
 
 
 def test_an_open_that_failed_leaves_no_reader_behind(exporter, tmp_path):

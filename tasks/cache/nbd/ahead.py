@@ -1,0 +1,51 @@
+"""A start's read-ahead: what the disk's last starts read first is in memory when the guest asks for it.
+
+It is only a hint. A few threads, so that the guest's own reads always find a free one; at most half of the memory,
+which other blocks may push out; what is here or on its way is not asked for again, and a guest that wants a block of a
+slice on its way waits for that and asks for nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from tasks.cache.nbd.metadata import prefetch_metadata
+from tasks.errors import ChainwrightError, NotFound
+from tasks.units import SLICE_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tasks.cache.nbd.blocks import Layer, Reader
+    from tasks.cache.nbd.reader import BlockReader
+
+_THREADS = 4
+
+
+def read_ahead(blocks: BlockReader, slices: list[tuple[Layer, int]], reader: Reader) -> None:
+    """Begin, in the order given, and return. The reader's uses of these slices are noted: see `Reader.ahead`."""
+    chosen = slices[: blocks.memory_bytes // 2 // SLICE_BYTES]
+    reader.ahead.update((layer.layer_id, number) for layer, number in chosen)
+    work, lock = iter(chosen), threading.Lock()
+    for _ in range(min(_THREADS, len(chosen))):
+        threading.Thread(
+            target=_fetch, args=(blocks, work, lock, reader.unmarked()), name="ahead", daemon=True
+        ).start()  # fmt: skip
+
+
+def _fetch(blocks: BlockReader, work: Iterator[tuple[Layer, int]], lock: threading.Lock, reader: Reader) -> None:
+    """Until nothing is left. A slice that is gone is left out; after any other error the guest's own reads must do."""
+    while True:
+        with lock:
+            layer, number = next(work, (None, 0))
+        if layer is None:
+            return
+        try:
+            if number == 0:
+                prefetch_metadata(blocks, layer, reader)  # first, because that stays in memory
+            blocks.fetch_slice(layer, number, reader)
+        except NotFound:
+            continue
+        except ChainwrightError:
+            return

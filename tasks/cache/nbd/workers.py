@@ -1,0 +1,48 @@
+"""Threads that each hold one connection to the cache and do jobs on it, the most urgent first."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from typing import TYPE_CHECKING
+
+from tasks.cache.nbd.http_range import RangeConnection
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Job = Callable[[RangeConnection], None]
+
+DEMAND, PREFETCH, NOTE = 0, 1, 2  # how urgent
+
+
+class Workers:
+    """Started when they are needed, up to `threads`. A job must not raise."""
+
+    def __init__(self, threads: int, connect: Callable[[], RangeConnection]) -> None:
+        self._threads = threads
+        self._connect = connect
+        self._lock = threading.Lock()
+        self._queue: queue.PriorityQueue[tuple[int, int, Job]] = queue.PriorityQueue()
+        self._sequence = 0
+        self._started = 0
+        self._idle = 0
+
+    def submit(self, urgency: int, job: Job) -> None:
+        """Do it soon, on some thread."""
+        with self._lock:
+            self._sequence += 1
+            self._queue.put((urgency, self._sequence, job))
+            if self._idle < self._queue.qsize() and self._started < self._threads:
+                threading.Thread(target=self._work, name=f"fetch-{self._started}", daemon=True).start()
+                self._started += 1
+
+    def _work(self) -> None:
+        connection = self._connect()
+        while True:
+            with self._lock:
+                self._idle += 1
+            job = self._queue.get()[2]
+            with self._lock:
+                self._idle -= 1
+            job(connection)

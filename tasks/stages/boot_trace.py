@@ -1,0 +1,50 @@
+"""What a disk's last starts read first, from the manifest."""
+
+import logging
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import duckdb
+
+from tasks.analytics.duck import open_manifest
+from tasks.analytics.queries import run_arrow
+from tasks.analytics.sqlfiles import load
+from tasks.errors import ChainwrightError
+from tasks.inventory.manifest import current_snapshot
+from tasks.inventory.staging import fetch_files
+from tasks.settings import Fleet
+from tasks.store.connect import control_store
+from tasks.units import SLICE_BYTES
+
+logger = logging.getLogger(__name__)
+
+_DATASET = "boot_traces"
+
+
+def boot_trace(connection: duckdb.DuckDBPyConnection, disk_id: str) -> list[tuple[str, int]]:
+    """(layer id, slice) in the order of the last starts; layers that were merged away since may be among them."""
+    rows = run_arrow(connection, load("plan", "warm_boot"), {"disk_id": disk_id})
+    return list(zip(rows["layer_id"].to_pylist(), rows["slice_no"].to_pylist(), strict=True))
+
+
+def known_starts(fleet: Fleet, disk_id: str, sizes: Mapping[str, int]) -> list[tuple[str, int]]:
+    """The same, of a chain whose layers' sizes are given by id. A hint: [] if the manifest cannot be read.
+
+    Only this dataset's files are fetched: a VM's host needs no more of the manifest.
+    """
+    try:
+        control = control_store(fleet)
+        snapshot = current_snapshot(control)
+        refs = list(snapshot.datasets.get(_DATASET, ())) if snapshot else []
+        local = fetch_files(control, refs, Path(fleet.work_dir) / "manifests")
+    except (ChainwrightError, OSError) as error:
+        logger.warning("disk %s: its last starts are not known: %s", disk_id, error)
+        return []
+    with tempfile.TemporaryDirectory(prefix="chainwright-") as folder:
+        (Path(folder) / _DATASET).mkdir()
+        for path in local.values():
+            (Path(folder) / _DATASET / path.name).symlink_to(path.absolute())
+        with open_manifest(Path(folder), views=False) as connection:
+            trace = boot_trace(connection, disk_id)
+    return [(layer, number) for layer, number in trace if number * SLICE_BYTES < sizes.get(layer, 0)]
