@@ -83,15 +83,11 @@ def _bucket(
     return Bucket(members, Trees(first, parent, structure.size[members]), layers, 0, None)
 
 
-def extent_count(structure: Structure, bucket: Bucket) -> int:
-    """How many extents the layers of a bucket have, by the manifest."""
-    return int(structure.extents[bucket.members].sum())
-
-
 def parts(connection: duckdb.DuckDBPyConnection, structure: Structure, bucket: Bucket, rows: int) -> list[Bucket]:
-    """The bucket itself, or a single tree that is too large cut by guest address into parts of about `rows` extents."""
-    count = extent_count(structure, bucket)
-    pieces = -(-count // rows)
+    """The bucket itself, or cut by guest address into parts of about `rows` extents, a quarter of that in any chain."""
+    extents = structure.extents[bucket.members]
+    longest = int(graph.path_sums(bucket.trees.parent, extents).max(initial=0))
+    pieces = max(-(-int(extents.sum()) // rows), -(-4 * longest // rows))
     if pieces <= 1:
         return [bucket]
     connection.register("wanted", pa.table({"layer_no": structure.layer_no[bucket.members].astype(np.int32)}))

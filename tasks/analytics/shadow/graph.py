@@ -58,6 +58,16 @@ def subtree_sums(order, parent, own):
 
 
 @njit(cache=True, nogil=True)
+def path_sums(parent, own):
+    """For each vertex the sum of `own` from its root to it, of a forest that is numbered in preorder."""
+    total = own.copy()
+    for v in range(parent.size):
+        if parent[v] >= 0:
+            total[v] += total[parent[v]]
+    return total
+
+
+@njit(cache=True, nogil=True)
 def subtree_ends(parent):
     """The last vertex of each subtree, of a forest that is numbered in preorder."""
     last = np.arange(parent.size).astype(np.int32)

@@ -80,13 +80,33 @@ class Tree(NamedTuple):
 
 @njit(cache=True, nogil=True)
 def _enter(
-    entries, filled, place, heads, record, at, stored, nodes, squeezed, counts, log, top, way, loot, used, length, leaf
+    k,
+    filled,
+    entries,
+    place,
+    heads,
+    record,
+    at,
+    stored,
+    nodes,
+    squeezed,
+    counts,
+    log,
+    top,
+    way,
+    loot,
+    used,
+    length,
+    leaf,
 ):
-    """Lay the entries of a layer on the path, a leaf's only for a moment; the log's new length."""
+    """Lay the entries of a layer on the path from entry `k` on, but for a leaf's, which nothing can hide.
+
+    Returns the entry before which the log was full, or `filled`, and the log's new length.
+    """
     entries, way, loot, log = bare_rows(entries, 4), bare_rows(way, 4), bare_rows(loot, 5), bare_rows(log, 2)
     nodes, squeezed, counts = bare_rows(nodes, 8), bare_rows(squeezed, 3), bare_rows(counts, 64)
-    at, stored, top, start = bare(at), bare(stored), bare(top), length
-    for k in range(filled):
+    at, stored, top = bare(at), bare(stored), bare(top)
+    while k < filled and length + 64 <= log.shape[0]:
         if k + 2 * AHEAD < filled:
             soon(top, entries[k + 2 * AHEAD, WORD])
         if k + AHEAD < filled:
@@ -98,36 +118,49 @@ def _enter(
         length = path.steal(word, mask, heads, record, at, stored, nodes, squeezed, counts, top, way, loot, log, length)
         if not leaf:
             path.push(word, mask, entries[k, KIND], entries[k, EXTENT], place, nodes, squeezed, top, used + k, begin)
-    return path.give_back(start, nodes, squeezed, top, log, length) if leaf else length
+        k += 1
+    return k, length
 
 
 @njit(cache=True, nogil=True)
 def _climb(room, tree, layers, v, filled, height, used, length):
     """Set layer `v` on top of the path, with its entries; the log's new length."""
-    nodes, squeezed, counts, log, entries = room.nodes, room.squeezed, room.counts, room.log, room.entries
+    heads, record, leaf, begin = layers.heads[v], layers.want_steals[v], layers.last[v] == v, length
+    nodes, squeezed, counts, entries = room.nodes, room.squeezed, room.counts, room.entries
     at, stored, top, way, loot = tree.at, tree.stored, tree.top, tree.way, tree.loot
-    heads, record, leaf = layers.heads[v], layers.want_steals[v], layers.last[v] == v
     way[height, path.LAYER], way[height, path.BEGIN], way[height, path.HEADS] = v, used, heads
     way[height, path.COUNTS] = layers.want_visible[v] and not layers.is_head[v]
-    return _enter(
-        entries,
-        filled,
-        height,
-        heads,
-        record,
-        at,
-        stored,
-        nodes,
-        squeezed,
-        counts,
-        log,
-        top,
-        way,
-        loot,
-        used,
-        length,
-        leaf,
-    )
+    done = 0
+    while done < filled:
+        room = path.with_log(room, length)
+        done, length = _enter(
+            done,
+            filled,
+            entries,
+            height,
+            heads,
+            record,
+            at,
+            stored,
+            nodes,
+            squeezed,
+            counts,
+            room.log,
+            top,
+            way,
+            loot,
+            used,
+            length,
+            leaf,
+        )
+    return room, _give_back(begin, nodes, squeezed, top, room.log, length) if leaf else length
+
+
+@njit(cache=True, nogil=True)
+def _give_back(begin, nodes, squeezed, top, log, length):
+    """Undo the steals from `begin` on; the log's new length."""
+    nodes, squeezed, log, top = bare_rows(nodes, 8), bare_rows(squeezed, 3), bare_rows(log, 2), bare(top)
+    return path.give_back(begin, nodes, squeezed, top, log, length)
 
 
 @njit(cache=True, nogil=True)
@@ -191,8 +224,8 @@ def _work_tree(low, high, layers, extents, voids, hidden, room, steals, count):
         room, filled = entries_of(room, extents, v, voids[v - low], places, top)
         if filled == 0:
             continue
-        room = path.wider(room, used, length, filled)
-        length = _climb(room, tree, layers, v, filled, height, used, length)
+        room = path.with_nodes(room, used, filled)
+        room, length = _climb(room, tree, layers, v, filled, height, used, length)
         if want_steals[v]:
             steals = _with_steals(steals, count, height)
             count = _note(steals, count, v, height, way, tree.loot)

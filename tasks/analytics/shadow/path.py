@@ -51,7 +51,7 @@ def new_room(size):
         np.empty((size, 3), np.int64),
         np.empty((size, 64), np.int32),
     )
-    return Room(nodes, squeezed, counts, np.empty((64 * size, 2), np.int64), np.empty((size, 4), np.int64))
+    return Room(nodes, squeezed, counts, np.empty((size, 2), np.int64), np.empty((size, 4), np.int64))
 
 
 @njit(cache=True, nogil=True)
@@ -62,15 +62,21 @@ def _wider(rows, used, size):
 
 
 @njit(cache=True, nogil=True)
-def wider(room, used, length, entries):
-    """The same with room for a layer's entries, besides so many nodes and logged steals."""
-    nodes, squeezed, counts, log = room.nodes, room.squeezed, room.counts, room.log
-    if used + entries > nodes.shape[0]:
-        size = 2 * (used + entries)
-        nodes, squeezed, counts = _wider(nodes, used, size), _wider(squeezed, used, size), _wider(counts, used, size)
-    if length + 64 * entries > log.shape[0]:  # an entry steals each of its bits once
-        log = _wider(log, length, 2 * (length + 64 * entries))
-    return Room(nodes, squeezed, counts, log, room.entries)
+def with_nodes(room, used, wanted):
+    """The same with room for so many nodes besides those in use."""
+    if used + wanted <= room.nodes.shape[0]:
+        return room
+    size = (used + wanted) * 3 // 2
+    nodes, squeezed = _wider(room.nodes, used, size), _wider(room.squeezed, used, size)
+    return Room(nodes, squeezed, _wider(room.counts, used, size), room.log, room.entries)
+
+
+@njit(cache=True, nogil=True)
+def with_log(room, length):
+    """The same with room for the steals of one more entry in the log: each of its bits once."""
+    if length + 64 <= room.log.shape[0]:
+        return room
+    return Room(room.nodes, room.squeezed, room.counts, _wider(room.log, length, 2 * length + 64), room.entries)
 
 
 @njit(cache=True, nogil=True)
