@@ -1,8 +1,10 @@
 """What a disk's last starts read first, from the manifest."""
 
+import contextlib
 import logging
+import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import duckdb
@@ -29,22 +31,29 @@ def boot_trace(connection: duckdb.DuckDBPyConnection, disk_id: str) -> list[tupl
 
 
 def known_starts(fleet: Fleet, disk_id: str, sizes: Mapping[str, int]) -> list[tuple[str, int]]:
-    """The same, of a chain whose layers' sizes are given by id. A hint: [] if the manifest cannot be read.
-
-    Only this dataset's files are fetched: a VM's host needs no more of the manifest.
-    """
+    """The same, of a chain whose layers' sizes are given by id. A hint: [] if the manifest cannot be read."""
     try:
-        control = control_store(fleet)
-        snapshot = current_snapshot(control)
-        refs = list(snapshot.datasets.get(_DATASET, ())) if snapshot else []
-        local = fetch_files(control, refs, Path(fleet.work_dir) / "manifests")
+        with _only_traces(fleet) as folder, open_manifest(folder, views=False) as connection:
+            trace = boot_trace(connection, disk_id)
     except (ChainwrightError, OSError) as error:
         logger.warning("disk %s: its last starts are not known: %s", disk_id, error)
         return []
-    with tempfile.TemporaryDirectory(prefix="chainwright-") as folder:
-        (Path(folder) / _DATASET).mkdir()
-        for path in local.values():
-            (Path(folder) / _DATASET / path.name).symlink_to(path.absolute())
-        with open_manifest(Path(folder), views=False) as connection:
-            trace = boot_trace(connection, disk_id)
     return [(layer, number) for layer, number in trace if number * SLICE_BYTES < sizes.get(layer, 0)]
+
+
+@contextlib.contextmanager
+def _only_traces(fleet: Fleet) -> Iterator[Path]:
+    """A manifest folder with this dataset alone: a VM's host needs no more, and keeps no file that is not current."""
+    control = control_store(fleet)
+    snapshot = current_snapshot(control)
+    refs = list(snapshot.datasets.get(_DATASET, ())) if snapshot else []
+    cache = Path(fleet.work_dir) / "starts"
+    local = set(fetch_files(control, refs, cache).values())
+    with tempfile.TemporaryDirectory(dir=cache) as folder:
+        (Path(folder) / _DATASET).mkdir()
+        for path in local:
+            os.link(path, Path(folder) / _DATASET / path.name)
+        for path in (cache / "files").glob("[!.]*"):
+            if path not in local:
+                path.unlink(missing_ok=True)
+        yield Path(folder)

@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from tasks.errors import Permanent
+from tasks.inventory.manifest import current_snapshot
+from tasks.inventory.staging import local_path
 from tasks.stages import boot_trace
+from tasks.store.connect import control_store
 from tests.support.chains import Chain, LayerSpec, build
 from tests.support.cli import Ran, chainwright_here, write_fleet_toml
 from tests.support.site import Site, running_site
@@ -101,6 +104,20 @@ def test_a_chain_file_has_what_the_last_start_read(site, tmp_path):
     assert run(site, "blockdev", "web-1", "--chains", tmp_path).code == 0
     starts = json.loads((tmp_path / "web-1.json").read_text())["starts"]
     assert {tuple(one) for one in starts} == {(row["layer_id"], row["slice_no"]) for row in site.rows("boot_traces")}
+
+
+def test_a_host_keeps_the_current_traces_only(site, tmp_path):
+    kept = Path(site.fleet.work_dir) / "starts"
+    (kept / "files").mkdir(parents=True, exist_ok=True)
+    (kept / "files" / "of-an-older-snapshot").write_text("")
+    site.read_disk("web-1", _chain(site))
+    assert run(site, "reads", "--region", "us-east").code == 0
+    assert run(site, "blockdev", "web-1", "--chains", tmp_path).code == 0
+    snapshot = current_snapshot(control_store(site.fleet))
+    assert {path.name for path in (kept / "files").iterdir()} == {
+        local_path(ref, kept).name for ref in snapshot.datasets["boot_traces"]
+    }
+    assert [path.name for path in kept.iterdir()] == ["files"]
 
 
 def test_a_start_does_not_need_the_manifest(site, tmp_path, monkeypatch, caplog):
