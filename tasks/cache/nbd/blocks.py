@@ -25,6 +25,7 @@ class Reader:
     def __init__(self, disk: str = "", started: int | None = None) -> None:
         self.disk = disk
         self.ahead: set[tuple[str, int]] = set()
+        self.begun = False  # was its read-ahead begun?
         self._started = started
         self._until = clock.monotonic() + BOOT_SECONDS
 

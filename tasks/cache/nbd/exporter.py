@@ -1,8 +1,8 @@
 """One host's exporter: export names, chains, and a chain's metadata fetched in parallel at its opening.
 
 QEMU opens a chain layer by layer, with two or more round trips each. With a chain file the first open of any layer
-starts fetching every layer's header, L1 and refcount table at once, so that the opens find them in memory. Then what
-the disk's last starts read follows.
+starts fetching every layer's header, L1 and refcount table at once, so that the opens find them in memory. What
+the disk's last starts read follows when the chain is open.
 """
 
 from __future__ import annotations
@@ -50,14 +50,12 @@ class Exporter:
             raise NotFound(f"export {name[:80]!r} is not <layer id> or <layer id>/<disk id>")
         layer_id, disk = match.group(1), match.group(2) or ""
         chain = self._load_chain(disk)
-        reader, new_start = self._enter(disk) if disk else (NOBODY, False)
+        reader = self._enter(disk) if disk else NOBODY
         self._prefetch_chain(disk, chain.layers, reader.unmarked())
         with self._lock:
             layer = self._layers.setdefault(layer_id, Layer(layer_id))
-            starts = [(self._layers[one], number) for one, number in chain.starts]
-        if new_start:
-            reader.ahead.update((one.layer_id, 0) for one in chain.layers)  # a cold header brings its whole slice
-            read_ahead(self.blocks, starts, reader)
+        if chain.layers and layer_id == chain.layers[-1].layer_id:
+            self._chain_is_open(chain, reader)
         return Export(layer, reader)
 
     def close(self, export: Export) -> None:
@@ -69,12 +67,20 @@ class Exporter:
                 if count > 1:
                     self._readers[disk] = (reader, count - 1)
 
-    def _enter(self, disk: str) -> tuple[Reader, bool]:
-        """The disk's reader, and is this its first connection?"""
+    def _enter(self, disk: str) -> Reader:
         with self._lock:
             reader, count = self._readers.get(disk) or (Reader(disk, int(clock.now().timestamp())), 0)
             self._readers[disk] = (reader, count + 1)
-        return reader, count == 0
+        return reader
+
+    def _chain_is_open(self, chain: ChainFile, reader: Reader) -> None:
+        """Its tip comes last. Not before: ten layers took 0.09 instead of 0.04 s to open beside the read-ahead."""
+        with self._lock:
+            starts = [(self._layers[one], number) for one, number in chain.starts]
+            begun, reader.begun = reader.begun, True
+        if not begun:
+            reader.ahead.update((one.layer_id, 0) for one in chain.layers)  # a cold header brings its whole slice
+            read_ahead(self.blocks, starts, reader)
 
     def _prefetch_chain(self, disk: str, layers: list[Layer], reader: Reader) -> None:
         """Once per disk and chain: a new tip is another chain."""

@@ -26,23 +26,22 @@ class Workers:
         self._queue: queue.PriorityQueue[tuple[int, int, Job]] = queue.PriorityQueue()
         self._sequence = 0
         self._started = 0
-        self._idle = 0
+        self._unfinished = 0
 
     def submit(self, urgency: int, job: Job) -> None:
         """Do it soon, on some thread."""
         with self._lock:
             self._sequence += 1
+            self._unfinished += 1
             self._queue.put((urgency, self._sequence, job))
-            if self._idle < self._queue.qsize() and self._started < self._threads:
+            if self._unfinished > self._started and self._started < self._threads:
                 threading.Thread(target=self._work, name=f"fetch-{self._started}", daemon=True).start()
                 self._started += 1
 
     def _work(self) -> None:
         connection = self._connect()
         while True:
-            with self._lock:
-                self._idle += 1
             job = self._queue.get()[2]
-            with self._lock:
-                self._idle -= 1
             job(connection)
+            with self._lock:
+                self._unfinished -= 1
