@@ -56,6 +56,7 @@ class Warm(_Section):
 
     concurrency: Annotated[int, Field(ge=1, le=256)] = 16  # slices on their way at once
     bytes_per_second: Annotated[int, Field(ge=0)] = 0  # from other regions; 0 = as fast as `concurrency` allows
+    bytes_per_second_beside_guests: Annotated[int, Field(ge=0)] = 8 << 20  # while guests read from that cache
     bytes_per_run: Annotated[int, Field(ge=0)] = 200 << 30
     cache_share: Annotated[float, Field(gt=0, le=1)] = 0.8  # of `cache_bytes` that warming may fill
     guest_latency_factor: Annotated[float, Field(ge=1)] = 1.2  # hits this much slower than before: back off

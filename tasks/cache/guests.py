@@ -26,13 +26,12 @@ from tasks.cache.access_log import Access, parse_cache_line
 _LOOK_SECONDS = 0.5  # how often the signs are read
 _WINDOW_SECONDS = 5.0
 _TAIL_BYTES = 4 << 20  # of the log per look: more than that is many thousand reads, the rest is passed over
-_PROBES = 10  # per look
+_PROBES = 4  # per look: each is a read of the same cache, beside the guests'
+_KEPT_PROBES = 20
 _FLOOR_SECONDS = 0.002  # below this an answer is not slow, whatever is usual
 _HIT = b'"cache":"HIT"'  # what nginx writes of a hit; a name cannot hold it: quotes are escaped
 _LEAST_SHARE = 1 / 64  # one thread, whatever the concurrency
-SHARE_BESIDE_GUESTS = (
-    1 / 16
-)  # one slice at a time with the default concurrency: two make the tail longer (docs/benchmarks/cache.md)
+SHARE_BESIDE_GUESTS = 1 / 16  # one slice at a time with the default concurrency (docs/benchmarks/cache.md)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +58,8 @@ class GuestWatch:
         self._offset: tuple[int, int] | None = None  # inode, bytes
         self._misses: deque[float] = deque()
         self._guest_seen = float("-inf") if log else float("inf")
-        self._usual: deque[float] = deque(maxlen=2 * _PROBES)
-        self._recent: deque[float] = deque(maxlen=2 * _PROBES)
+        self._usual: deque[float] = deque(maxlen=_KEPT_PROBES)
+        self._recent: deque[float] = deque(maxlen=_KEPT_PROBES)
         self._share = _LEAST_SHARE
         self._paused_at: float | None = None
         self.paused_seconds = 0.0
@@ -75,6 +74,11 @@ class GuestWatch:
                 self._looked = now
                 self._look(now)
             return self._share
+
+    @property
+    def guests_read(self) -> bool:
+        """As of the last look."""
+        return self._share < 1.0
 
     def wait(self) -> bool:
         """Wait until guests leave room. False when that took longer than the longest pause."""

@@ -15,13 +15,14 @@ _POLL_SECONDS = 0.02
 
 
 class SharedLimits:
-    """Of one region on this host. `bytes_per_second` 0 = no bound."""
+    """Of one region on this host. Bytes per second: at all, and while guests read; 0 = no bound."""
 
-    def __init__(self, folder: Path, concurrency: int, bytes_per_second: int) -> None:
+    def __init__(self, folder: Path, concurrency: int, bytes_per_second: int, beside_guests: int = 0) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._slots = [folder / f"slot-{number}" for number in range(concurrency)]
         self._clock_file = folder / "bandwidth"
         self._rate = bytes_per_second
+        self._rate_beside_guests = min(filter(None, (bytes_per_second, beside_guests)), default=0)
 
     @contextlib.contextmanager
     def slot(self) -> Iterator[None]:
@@ -32,17 +33,18 @@ class SharedLimits:
         finally:
             os.close(descriptor)
 
-    def spend(self, count_bytes: int) -> None:
+    def spend(self, count_bytes: int, *, beside_guests: bool = False) -> None:
         """Wait until so many bytes may be fetched: a queue of moments that all processes write their place into."""
-        if not self._rate:
+        rate = self._rate_beside_guests if beside_guests else self._rate
+        if not rate:
             return
         descriptor = os.open(self._clock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             now = clock.now().timestamp()
             text = os.pread(descriptor, 64, 0)
-            start = max(now, _moment(text, now, count_bytes / self._rate))
-            os.pwrite(descriptor, b"%-40.6f\n" % (start + count_bytes / self._rate), 0)
+            start = max(now, _moment(text, now, count_bytes / rate))
+            os.pwrite(descriptor, b"%-40.6f\n" % (start + count_bytes / rate), 0)
         finally:
             os.close(descriptor)
         clock.sleep(max(0.0, start - now))

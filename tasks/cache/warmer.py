@@ -20,7 +20,7 @@ from tasks.units import SLICE_BYTES, human_bytes, human_seconds
 logger = logging.getLogger(__name__)
 
 _PROGRESS_SECONDS = 10.0
-_IDLE_SECONDS = 0.5  # between two looks of a thread that waits for a share: as often as guests are looked at
+_IDLE_SECONDS = 2.0  # between two looks of a thread that waits for a share: each one wakes a core that guests use
 OVER_LIMIT = "over the limit of bytes"  # a result's note
 _MAX_FAILURES = 20  # in one region of origin: then the rest of its slices is left for the next run
 
@@ -188,7 +188,7 @@ class Warmer:
             self._result.fetched_bytes += one.length
             if self._result.first_seconds is None:
                 self._result.first_seconds = clock.monotonic() - self._started
-        self._limits.spend(one.length)
+        self._limits.spend(one.length, beside_guests=self._watch.guests_read)
 
     def _leave_out(self, note: str) -> None:
         self._result.left_out += 1

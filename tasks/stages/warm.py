@@ -142,7 +142,7 @@ def _fetch(
     limit, note = _limit(fleet, chain, settings, max_bytes)
     warmer = Warmer(
         cache,
-        SharedLimits(_limits_folder(fleet, settings.name), fleet.warm.concurrency, fleet.warm.bytes_per_second),
+        _limits(fleet, settings.name),
         _watch(fleet, chain, settings),
         concurrency=fleet.warm.concurrency,
         max_bytes=limit,
@@ -249,8 +249,9 @@ def _limit(fleet: Fleet, chain: WarmChain, settings: Region, max_bytes: int | No
     return (allowed, note) if allowed <= asked else (asked, "the run's limit of bytes")
 
 
-def _limits_folder(fleet: Fleet, region: str) -> Path:
-    return Path(fleet.work_dir) / "warm" / region
+def _limits(fleet: Fleet, region: str) -> SharedLimits:
+    folder, asked = Path(fleet.work_dir) / "warm" / region, fleet.warm
+    return SharedLimits(folder, asked.concurrency, asked.bytes_per_second, asked.bytes_per_second_beside_guests)
 
 
 def allowed_bytes(chain: WarmChain, settings: Region, share: float) -> tuple[int, str]:

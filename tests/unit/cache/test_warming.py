@@ -70,6 +70,36 @@ def test_bandwidth_is_shared_too(tmp_path):
     assert 0.45 < time.monotonic() - started < 2
 
 
+@pytest.mark.parametrize(
+    ("always", "beside_guests", "guests", "least", "most"),
+    [
+        (0, 10, True, 0.45, 2.0),
+        (0, 10, False, 0.0, 0.1),  # nobody reads: as fast as it goes
+        (10, 40, True, 0.45, 2.0),  # the smaller one
+        (10, 0, True, 0.45, 2.0),
+        (40, 10, False, 0.11, 0.4),
+    ],
+)
+def test_beside_guests_the_host_fetches_more_slowly(tmp_path, always, beside_guests, guests, least, most):
+    started = time.monotonic()
+    limits = [SharedLimits(tmp_path, 4, always * MIB, beside_guests * MIB) for _ in range(6)]  # one a process
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda one: one.spend(MIB, beside_guests=guests), limits))
+    assert least < time.monotonic() - started < most
+
+
+@pytest.mark.parametrize(("log", "least", "most"), [(False, 0.35, 2.0), (True, 0.0, 0.2)])
+def test_warming_is_as_slow_as_guests_need(tmp_path, log, least, most):
+    """Without a log guests are taken to read; an empty log says that nobody does."""
+    path = tmp_path / "access.log"
+    path.write_text("")
+    watch = GuestWatch(path if log else None, lambda: None, GuestLimits())
+    run = Warmer(Cache(), SharedLimits(tmp_path, 4, 0, 20 * MIB), watch, concurrency=4, max_bytes=1 << 40)  # type: ignore[arg-type]
+    done = run.run(SliceRef("a" * 32, "r", number, 40 * MIB) for number in range(5))
+    assert done.fetched == 5
+    assert least < done.seconds < most
+
+
 @pytest.mark.parametrize("content", [b"", b"junk", b"9e99", b"nan", b"\xff\xfe"])
 def test_a_damaged_bandwidth_file_does_not_stop_anybody(tmp_path, content):
     limits = SharedLimits(tmp_path, 1, 100 * MIB)
