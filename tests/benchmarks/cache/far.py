@@ -1,7 +1,4 @@
-"""The network to another region: round trips, and a bounded rate per connection, only when nothing else would run.
-
-What another region's machines and the network spend is not spent on this machine in reality: so here it gets what the
-rest leaves.
+"""The network to another region: round trips, and a bounded rate per connection, out of what this machine leaves.
 
 python -m tests.benchmarks.cache.far TARGET PORT ONE_WAY_SECONDS BYTES_PER_SECOND
 """
@@ -9,10 +6,10 @@ python -m tests.benchmarks.cache.far TARGET PORT ONE_WAY_SECONDS BYTES_PER_SECON
 import asyncio
 import contextlib
 import socket
-import subprocess
 import sys
 from collections.abc import Iterator
 
+from tests.benchmarks.cache.elsewhere import elsewhere
 from tests.support.cache_server import wait_until
 from tests.support.ports import free_port
 
@@ -20,17 +17,13 @@ _PIECE = 1 << 16
 
 
 @contextlib.contextmanager
-def far_away(address: str, round_trip_seconds: float, bytes_per_second: float) -> Iterator[str]:
+def far_away(address: str, round_trip_seconds: float, bytes_per_second: float, *, idle: bool = True) -> Iterator[str]:
     """`host:port` of `address` from so far away."""
     mine = free_port()
     argv = [sys.executable, "-m", "tests.benchmarks.cache.far", address, str(mine), str(round_trip_seconds / 2)]
-    process = subprocess.Popen(["chrt", "--idle", "0", *argv, str(bytes_per_second)])
-    try:
-        wait_until(lambda: _listens(mine))
+    with elsewhere([*argv, str(bytes_per_second)], idle=idle):
+        wait_until(lambda: _listens(mine), 120)
         yield f"127.0.0.1:{mine}"
-    finally:
-        process.terminate()
-        process.wait(10)
 
 
 def _listens(port: int) -> bool:

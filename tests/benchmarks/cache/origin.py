@@ -3,13 +3,13 @@
 import contextlib
 import os
 import secrets
-import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.embedded.nginx import nginx_program
+from tests.benchmarks.cache.elsewhere import elsewhere
 from tests.support.cache_server import HTTP
 from tests.support.ports import free_port
 
@@ -46,30 +46,32 @@ class Store:
             file.truncate(size)
         return layer
 
+    def again(self, layer: str) -> str:
+        """The same object under another id: nothing of it is cached."""
+        other = secrets.token_hex(16)
+        folder = self.run / "objects/bucket/layers"
+        (folder / f"{other}.qcow2").hardlink_to(folder / f"{layer}.qcow2")
+        return other
+
     def requests(self) -> int:
         return len((self.run / "origin.access.log").read_text().splitlines())
 
 
 @contextlib.contextmanager
-def running_store(folder: Path, connection_bytes_per_second: int = 0, elsewhere: bool = False) -> Iterator[Store]:
+def running_store(folder: Path, connection_bytes_per_second: int = 0, *, idle: bool = False) -> Iterator[Store]:
     """`connection_bytes_per_second`: what a far store gives one connection; 0 = all that this machine can.
 
-    `elsewhere`: another region's machine takes only what the processes of this one leave.
+    `idle`: it stands for another machine, and takes only what this one leaves.
     """
     store = Store(f"127.0.0.1:{free_port()}", folder)
     (folder / "objects/bucket/layers").mkdir(parents=True)
     conf = folder / "origin.conf"
     conf.write_text(_CONF.format(run=folder, address=store.address, rate=connection_bytes_per_second))
     argv = [nginx_program(), "-c", str(conf), "-e", str(folder / "origin.error.log")]
-    argv = ["chrt", "--idle", "0", *argv] if elsewhere else argv
-    server = subprocess.Popen(argv)
-    try:
+    with elsewhere(argv, idle=idle):
         for _ in range(100):
             with contextlib.suppress(Exception):
                 HTTP.request("GET", f"http://{store.address}/", timeout=1)
                 break
             time.sleep(0.05)
         yield store
-    finally:
-        server.terminate()
-        server.wait(10)
