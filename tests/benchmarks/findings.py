@@ -36,9 +36,18 @@ def main() -> None:
     if options.what == "one":
         print_line(measured(options.job, job_of(options.folder, options.job)))
         return
+    prepare(options.folder)
     jobs = {"all": all_jobs, "again": lambda: ["again"], "peers": lambda: list(findings_peers.PEERS)}[options.what]()
     for job in jobs:
         apart(options.folder, job)
+
+
+def prepare(folder: Path) -> None:
+    """The queries need what the analysis derives."""
+    from tasks.analytics.derive import derive, is_derived
+
+    if not is_derived(folder):
+        derive(folder)
 
 
 def all_jobs() -> list[str]:
