@@ -9,6 +9,7 @@ The retry loop is here and not in `tasks.retry`, because the system's Python has
 from __future__ import annotations
 
 import contextlib
+import queue
 import random
 import threading
 from functools import partial
@@ -97,6 +98,24 @@ class BlockReader:
         if first >= end:
             raise NotFound(f"layer {layer.layer_id}: slice {number} is behind the end at {layer.size}")
         self._collect(layer, first, end, reader, keep=False)
+
+    def is_in_cache_only(self, layer: Layer, number: int, reader: Reader) -> bool:
+        """Does the cache have a slice of which memory lacks the end? Asks for one byte; False if nobody answers."""
+        end = min((number + 1) * BLOCKS_PER_SLICE, -(-self.size(layer, reader) // BLOCK_BYTES))
+        with self._lock:
+            if self._store.get((layer.layer_id, end - 1)) is not None:
+                return False
+        answers: queue.SimpleQueue[bool] = queue.SimpleQueue()
+
+        def ask(connection: RangeConnection) -> None:
+            found = False
+            try:
+                found = self._ask_one_byte(layer, number, reader, connection)
+            finally:
+                answers.put(found)
+
+        self._workers.submit(PREFETCH, ask)
+        return answers.get()
 
     def _collect(self, layer: Layer, first: int, end: int, reader: Reader, *, keep: bool) -> list[bytes]:
         deadline = clock.monotonic() + self._options.deadline_seconds
@@ -253,9 +272,13 @@ class BlockReader:
             self._workers.submit(NOTE, partial(self._note_use, layer, number, reader))
 
     def _note_use(self, layer: Layer, number: int, reader: Reader, connection: RangeConnection) -> None:
-        """Ask the cache for one byte, so that its log, the next boot trace, has the slice at its place in the order."""
+        """So that the cache's log, the next boot trace, has the slice at its place in the order."""
+        self._ask_one_byte(layer, number, reader, connection)
+
+    def _ask_one_byte(self, layer: Layer, number: int, reader: Reader, connection: RangeConnection) -> bool:
+        """Of a slice, if the cache has it; whether it does."""
         place, deadline = number * SLICE_BYTES, clock.monotonic() + self._options.timeout_seconds
         with contextlib.suppress(ChainwrightError):
-            connection.request(
-                layer.cached_path, place, place, headers=reader.headers(), deadline=deadline
-            ).drain()  # fmt: skip
+            connection.request(layer.cached_path, place, place, headers=reader.headers(), deadline=deadline).drain()
+            return True
+        return False

@@ -67,6 +67,20 @@ def test_a_guest_asks_for_nothing_that_its_last_starts_read(cache, chain, layer)
     assert asked(cache) == [(2, 1, True)]
 
 
+def test_what_the_cache_has_is_left_there(cache, chain, layer):
+    for number in (2, 4):
+        cache.get(f"/{HOME}/layers/{layer}.qcow2", number * SLICE_BYTES, number * SLICE_BYTES)
+    cache.forget()
+    one = Exporter(Options(cache.url), chain(4, 2, 3))
+    opened = one.open(f"{layer}/d")
+    wait_until(lambda: len(asked(cache)) == 3 and not one.blocks._pending)
+    assert sorted(asked(cache)) == [(2, 1, False), (3, SLICE_BYTES, False), (4, 1, False)]
+    cache.forget()
+    assert guest_read(one, opened, 2 * SLICE_BYTES, 1000) == BODY[2 * SLICE_BYTES :][:1000]
+    wait_until(lambda: bool(asked(cache)))
+    assert asked(cache) == [(2, 64 * KIB, True)]
+
+
 def test_opening_the_layers_below_the_tip_is_not_slowed_down(cache, layer, stores, tmp_path):
     base = put_layer(stores, HOME, BODY[:MIB])
     layers = [ChainLayer(base, HOME, MIB), ChainLayer(layer, HOME, len(BODY))]
@@ -120,6 +134,7 @@ def test_a_start_reads_ahead_what_is_not_in_memory_any_more(cache, chain, layer)
     one.close(opened)
     one.open(f"{layer}/d")
     wait_until(lambda: len(asked(cache)) == 4)
+    assert sorted(asked(cache)[2:]) == [(1, 1, False), (2, 1, False)]  # the cache has them
 
 
 def test_a_slice_on_its_way_is_waited_for_and_asked_for_once(fleet, chain, layer):
