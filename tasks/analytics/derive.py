@@ -102,7 +102,8 @@ def _derive(
     wanted |= reached & ~kept.allocated
     sums = _taken_over(structure, kept, earlier, wanted)
     buckets, pairs, buffers = 0, 0, Buffers()
-    with _steals_writer(target / "steals") as writer:
+    (target / "steals").mkdir()
+    with _steals_writer(target / "steals" / "part-new.parquet") as writer:
         for bucket in make_buckets(structure, wanted, stale_visible, stale_steals, bucket_rows):
             buckets += 1
             for table in _work(connection, structure, bucket, buffers, sums, threads, bucket_rows):
@@ -205,17 +206,10 @@ def _steal_rows(layer_no: Ints, steals: Ints) -> pa.Table:
     return pa.table([*columns, *sums], schema=STEALS)
 
 
-def _steals_file(path: Path) -> pq.ParquetWriter:
+def _steals_writer(path: Path) -> pq.ParquetWriter:
     numbers, sums = STEALS.names[:2], STEALS.names[2:]
     encodings = dict.fromkeys(numbers, "DELTA_BINARY_PACKED")
     return pq.ParquetWriter(path, STEALS, compression="zstd", use_dictionary=sums, column_encoding=encodings)
-
-
-@contextlib.contextmanager
-def _steals_writer(folder: Path) -> Iterator[pq.ParquetWriter]:
-    folder.mkdir()
-    with _steals_file(folder / "part-new.parquet") as writer:
-        yield writer
 
 
 def _keep_steals(previous: Path | None, uppers: Ints, folder: Path) -> int:
@@ -226,7 +220,7 @@ def _keep_steals(previous: Path | None, uppers: Ints, folder: Path) -> int:
         connection.register("kept", pa.table({"upper_no": uppers.astype(np.int32)}))
         reader = connection.sql("FROM steals SEMI JOIN kept USING (upper_no)").to_arrow_reader(500_000)
         rows = 0
-        with _steals_file(folder / "part-kept.parquet") as writer:
+        with _steals_writer(folder / "part-kept.parquet") as writer:
             for batch in reader:
                 writer.write_batch(batch.cast(STEALS))
                 rows += batch.num_rows

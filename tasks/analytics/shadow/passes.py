@@ -79,33 +79,15 @@ class Tree(NamedTuple):
 
 
 @njit(cache=True, nogil=True)
-def _enter(
-    k,
-    filled,
-    entries,
-    place,
-    heads,
-    record,
-    at,
-    stored,
-    nodes,
-    squeezed,
-    counts,
-    log,
-    top,
-    way,
-    loot,
-    used,
-    length,
-    leaf,
-):
+def _enter(k, filled, room, tree, place, heads, record, leaf, used, length):
     """Lay the entries of a layer on the path from entry `k` on, but for a leaf's, which nothing can hide.
 
     Returns the entry before which the log was full, or `filled`, and the log's new length.
     """
-    entries, way, loot, log = bare_rows(entries, 4), bare_rows(way, 4), bare_rows(loot, 5), bare_rows(log, 2)
-    nodes, squeezed, counts = bare_rows(nodes, 8), bare_rows(squeezed, 3), bare_rows(counts, 64)
-    at, stored, top = bare(at), bare(stored), bare(top)
+    entries, nodes, squeezed = bare_rows(room.entries, 4), bare_rows(room.nodes, 8), bare_rows(room.squeezed, 3)
+    counts, log = bare_rows(room.counts, 64), bare_rows(room.log, 2)
+    way, loot = bare_rows(tree.way, 4), bare_rows(tree.loot, 5)
+    at, stored, top = bare(tree.at), bare(tree.stored), bare(tree.top)
     while k < filled and length + 64 <= log.shape[0]:
         if k + 2 * AHEAD < filled:
             soon(top, entries[k + 2 * AHEAD, WORD])
@@ -124,49 +106,29 @@ def _enter(
 
 @njit(cache=True, nogil=True)
 def _climb(room, tree, layers, v, filled, height, used, length):
-    """Set layer `v` on top of the path, with its entries; the log's new length."""
+    """Set layer `v` on top of the path, with its entries; the room and the log's new length."""
     heads, record, leaf, begin = layers.heads[v], layers.want_steals[v], layers.last[v] == v, length
-    nodes, squeezed, counts, entries = room.nodes, room.squeezed, room.counts, room.entries
-    at, stored, top, way, loot = tree.at, tree.stored, tree.top, tree.way, tree.loot
-    way[height, path.LAYER], way[height, path.BEGIN], way[height, path.HEADS] = v, used, heads
-    way[height, path.COUNTS] = layers.want_visible[v] and not layers.is_head[v]
+    tree.way[height, path.LAYER], tree.way[height, path.BEGIN], tree.way[height, path.HEADS] = v, used, heads
+    tree.way[height, path.COUNTS] = layers.want_visible[v] and not layers.is_head[v]
     done = 0
     while done < filled:
         room = path.with_log(room, length)
-        done, length = _enter(
-            done,
-            filled,
-            entries,
-            height,
-            heads,
-            record,
-            at,
-            stored,
-            nodes,
-            squeezed,
-            counts,
-            room.log,
-            top,
-            way,
-            loot,
-            used,
-            length,
-            leaf,
-        )
-    return room, _give_back(begin, nodes, squeezed, top, room.log, length) if leaf else length
+        done, length = _enter(done, filled, room, tree, height, heads, record, leaf, used, length)
+    return room, _give_back(begin, room, tree.top, length) if leaf else length
 
 
 @njit(cache=True, nogil=True)
-def _give_back(begin, nodes, squeezed, top, log, length):
+def _give_back(begin, room, top, length):
     """Undo the steals from `begin` on; the log's new length."""
-    nodes, squeezed, log, top = bare_rows(nodes, 8), bare_rows(squeezed, 3), bare_rows(log, 2), bare(top)
-    return path.give_back(begin, nodes, squeezed, top, log, length)
+    nodes, squeezed, log = bare_rows(room.nodes, 8), bare_rows(room.squeezed, 3), bare_rows(room.log, 2)
+    return path.give_back(begin, nodes, squeezed, bare(top), log, length)
 
 
 @njit(cache=True, nogil=True)
-def _leave(begin, used, nodes, squeezed, log, top, length):
+def _leave(begin, used, room, top, length):
     """Take the nodes from `begin` on off the path; the log's new length."""
-    nodes, squeezed, log, top = bare_rows(nodes, 8), bare_rows(squeezed, 3), bare_rows(log, 2), bare(top)
+    nodes, squeezed, log = bare_rows(room.nodes, 8), bare_rows(room.squeezed, 3), bare_rows(room.log, 2)
+    top = bare(top)
     for e in range(used - 1, begin - 1, -1):
         length = path.undo(e, nodes, squeezed, top, log, length)
     return length
@@ -181,7 +143,7 @@ def _descend(room, tree, layers, v, hidden, height, used, length):
         if tree.way[height, path.COUNTS]:
             heads, nodes, squeezed, counts = layers.heads[owner], room.nodes, room.squeezed, room.counts
             path.add_hidden(begin, used, heads, owner, hidden, tree.at, tree.stored, nodes, squeezed, counts)
-        length = _leave(begin, used, room.nodes, room.squeezed, room.log, tree.top, length)
+        length = _leave(begin, used, room, tree.top, length)
         used = begin
     return height, used, length
 

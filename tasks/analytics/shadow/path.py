@@ -102,25 +102,25 @@ def _lost(counts, e, heads):
 
 
 @njit(inline="always")
-def _unlink(nodes, top, word, e):
+def _join(nodes, top, word, e, lower, upper):
+    """In the list of a word, let `lower` follow what is above node `e`, and `upper` precede what is below it."""
     above, below = nodes[e, ABOVE], nodes[e, BELOW]
     if above >= 0:
-        nodes[above, BELOW] = below
+        nodes[above, BELOW] = lower
     else:
-        top[word] = below
+        top[word] = lower
     if below >= 0:
-        nodes[below, ABOVE] = above
+        nodes[below, ABOVE] = upper
+
+
+@njit(inline="always")
+def _unlink(nodes, top, word, e):
+    _join(nodes, top, word, e, nodes[e, BELOW], nodes[e, ABOVE])
 
 
 @njit(inline="always")
 def _link(nodes, top, word, e):
-    above, below = nodes[e, ABOVE], nodes[e, BELOW]
-    if above >= 0:
-        nodes[above, BELOW] = e
-    else:
-        top[word] = e
-    if below >= 0:
-        nodes[below, ABOVE] = e
+    _join(nodes, top, word, e, e, e)
 
 
 @njit(inline="always")
@@ -172,11 +172,8 @@ def push(word, mask, kind, extent, place, nodes, squeezed, top, e, begin):
         first = squeezed[e - 1, FIRST] if goes_on else e
         squeezed[e, EXTENT], squeezed[e, FIRST], squeezed[e, LEFT] = extent, first, 0
         squeezed[first, LEFT] += 1
-    below = top[word]
-    nodes[e, BELOW], nodes[e, ABOVE] = below, -1
-    if below >= 0:
-        nodes[below, ABOVE] = e
-    top[word] = e
+    nodes[e, BELOW], nodes[e, ABOVE] = top[word], -1
+    _link(nodes, top, word, e)
 
 
 @njit(inline="always")

@@ -101,21 +101,13 @@ def number_of(place, blocks, rows, odd):
 
 
 @njit(cache=True, nogil=True)
-def _blocks(extents, low, high, limits):
-    """The blocks in which a place lies, in ascending order, or none if there are so many that all have a row."""
-    last = np.int64(0)
-    for x in range(low, high):
-        last = max(last, extents.end[x])
+def _blocks(starts, ends, limits, last):
+    """The blocks in which a place lies, in ascending order, or none if all have a row; the number of rows."""
     count = (last >> BLOCK_BITS) + 1
-    if count <= min(_DENSE[0] + _DENSE[1] * (high - low), _DENSE[2]):
-        return np.empty(0, np.int64), count, last
-    found, filled = np.empty(2 * (high - low) + limits.size, np.int64), 0
-    for source in (extents.start[low:high], extents.end[low:high], limits[limits <= last]):
-        for place in source:
-            found[filled] = place >> BLOCK_BITS
-            filled += 1
-    blocks = np.unique(found[:filled])
-    return blocks, blocks.size, last
+    if count <= min(_DENSE[0] + _DENSE[1] * ends.size, _DENSE[2]):
+        return np.empty(0, np.int64), count
+    blocks = np.unique(np.concatenate((starts, ends, limits)) >> BLOCK_BITS)
+    return blocks, blocks.size
 
 
 @njit(cache=True, nogil=True)
@@ -157,10 +149,11 @@ def _numbered(blocks, rows, odd, most):
 @njit(cache=True, nogil=True)
 def number_places(extents, low, high, limits):
     """The places of the extents `low` to `high` (at least one); `limits` are the sizes at which shrunk layers end."""
-    blocks, count, last = _blocks(extents, low, high, limits)
-    starts, ends, limits = extents.start[low:high], extents.end[low:high], limits[limits <= last]
-    rows = np.zeros((count + 1, 2), np.int64)
-    most = 2 * (high - low) + limits.size
+    starts, ends = extents.start[low:high], extents.end[low:high]
+    last = ends.max()
+    limits = limits[limits <= last]
+    blocks, count = _blocks(starts, ends, limits, last)
+    rows, most = np.zeros((count + 1, 2), np.int64), 2 * ends.size + limits.size
     odd = np.empty(most, np.int64)
     found = _marked(starts, blocks, rows, odd, 0)
     found = _marked(ends, blocks, rows, odd, found)
