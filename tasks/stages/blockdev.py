@@ -44,7 +44,7 @@ def chain_layers(fleet: Fleet, disk_id: str) -> list[ChainLayer]:
 def write_chain(fleet: Fleet, disk_id: str, folder: Path) -> Path:
     """The disk's chain file in the exporter's folder: few round trips to open it, what starts read comes early."""
     layers = chain_layers(fleet, disk_id)
-    starts = known_starts(fleet, disk_id, {layer.layer_id: layer.size or 0 for layer in layers})
+    starts = known_starts(fleet, disk_id, layers)
     return write_chain_file(folder, disk_id, layers, starts)
 
 

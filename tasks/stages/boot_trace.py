@@ -4,7 +4,7 @@ import contextlib
 import logging
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import duckdb
@@ -12,6 +12,7 @@ import duckdb
 from tasks.analytics.duck import open_manifest
 from tasks.analytics.queries import run_arrow
 from tasks.analytics.sqlfiles import load
+from tasks.cache.export import ChainLayer
 from tasks.errors import ChainwrightError
 from tasks.inventory.manifest import current_snapshot
 from tasks.inventory.staging import fetch_files
@@ -30,14 +31,15 @@ def boot_trace(connection: duckdb.DuckDBPyConnection, disk_id: str) -> list[tupl
     return list(zip(rows["layer_id"].to_pylist(), rows["slice_no"].to_pylist(), strict=True))
 
 
-def known_starts(fleet: Fleet, disk_id: str, sizes: Mapping[str, int]) -> list[tuple[str, int]]:
-    """The same, of a chain whose layers' sizes are given by id. A hint: [] if the manifest cannot be read."""
+def known_starts(fleet: Fleet, disk_id: str, layers: Sequence[ChainLayer]) -> list[tuple[str, int]]:
+    """The same, of a chain's layers that have such a slice. A hint: [] if the manifest cannot be read."""
     try:
         with _only_traces(fleet) as folder, open_manifest(folder, views=False) as connection:
             trace = boot_trace(connection, disk_id)
     except (ChainwrightError, OSError) as error:
         logger.warning("disk %s: its last starts are not known: %s", disk_id, error)
         return []
+    sizes = {layer.layer_id: layer.size or 0 for layer in layers}
     return [(layer, number) for layer, number in trace if number * SLICE_BYTES < sizes.get(layer, 0)]
 
 

@@ -8,16 +8,15 @@ asked for again, and a guest that wants a block of a slice on its way waits for 
 
 from __future__ import annotations
 
-import threading
+from functools import partial
 from typing import TYPE_CHECKING
 
 from tasks.cache.nbd.metadata import prefetch_metadata
+from tasks.cache.nbd.workers import share_out
 from tasks.errors import ChainwrightError, NotFound
 from tasks.units import SLICE_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tasks.cache.nbd.blocks import Layer, Reader
     from tasks.cache.nbd.reader import BlockReader
 
@@ -27,26 +26,20 @@ _THREADS = 4
 def read_ahead(blocks: BlockReader, slices: list[tuple[Layer, int]], reader: Reader) -> None:
     """Begin, in the order given, and return. The reader's uses of these slices are noted: see `Reader.ahead`."""
     chosen = slices[: blocks.memory_bytes // 2 // SLICE_BYTES]
-    work, lock = iter(chosen), threading.Lock()
-    for _ in range(min(_THREADS, len(chosen))):
-        threading.Thread(target=_fetch, args=(blocks, work, lock, reader), name="ahead", daemon=True).start()
+    share_out(chosen, _THREADS, "ahead", partial(_fetch, blocks, reader, reader.unmarked()))
 
 
-def _fetch(blocks: BlockReader, work: Iterator[tuple[Layer, int]], lock: threading.Lock, reader: Reader) -> None:
-    """Until nothing is left. A slice that is gone is left out; after any other error the guest's own reads must do."""
-    early = reader.unmarked()
-    while True:
-        with lock:
-            layer, number = next(work, (None, 0))
-        if layer is None:
-            return
-        try:
-            if number == 0:
-                prefetch_metadata(blocks, layer, early)  # first, because that stays in memory
-            if not blocks.is_in_cache_only(layer, number, early):
-                reader.ahead.add((layer.layer_id, number))
-                blocks.fetch_slice(layer, number, early)
-        except NotFound:
-            continue
-        except ChainwrightError:
-            return
+def _fetch(blocks: BlockReader, reader: Reader, early: Reader, one: tuple[Layer, int]) -> bool:
+    """Go on? A slice that is gone is left out; after any other error the guest's own reads must do."""
+    layer, number = one
+    try:
+        if number == 0:
+            prefetch_metadata(blocks, layer, early)  # first, because that stays in memory
+        if not blocks.is_in_cache_only(layer, number, early):
+            reader.ahead.add((layer.layer_id, number))
+            blocks.fetch_slice(layer, number, early)
+    except NotFound:
+        return True
+    except ChainwrightError:
+        return False
+    return True

@@ -60,6 +60,11 @@ class Layer:
         """The form that never asks a store."""
         return f"/cached{self.path}"
 
+    def slice_blocks(self, number: int) -> range:
+        """Numbers of the blocks of a slice, up to the layer's end if that is known."""
+        first, end = number * BLOCKS_PER_SLICE, (number + 1) * BLOCKS_PER_SLICE
+        return range(first, end if self.size is None else min(end, -(-self.size // BLOCK_BYTES)))
+
     def learn(self, total: int, etag: str) -> None:
         """Every answer must be of one and the same object. Permanent if it is another."""
         self.size = total if self.size is None else self.size

@@ -7,10 +7,11 @@ the disk's last starts read follows when the chain is open.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import threading
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from tasks import clock
 from tasks.cache.nbd.ahead import read_ahead
@@ -18,6 +19,7 @@ from tasks.cache.nbd.blocks import Layer, Reader
 from tasks.cache.nbd.chain_file import ChainFile, read_chain_file
 from tasks.cache.nbd.metadata import prefetch_metadata
 from tasks.cache.nbd.reader import NOBODY, BlockReader, Options
+from tasks.cache.nbd.workers import share_out
 from tasks.errors import ChainwrightError, NotFound
 
 _EXPORT = re.compile(r"([0-9a-f]{32})(?:/([A-Za-z0-9][A-Za-z0-9._-]{0,199}))?")
@@ -89,20 +91,12 @@ class Exporter:
             marks = {f"{disk}/{layer.layer_id}": layer for layer in known}
             fresh = [layer for mark, layer in marks.items() if mark not in self._prefetched]
             self._prefetched.update(marks)
-        work = iter(fresh)
-        for _ in range(min(_PREFETCH_THREADS, len(fresh))):
-            threading.Thread(target=self._prefetch, args=(work, reader), name="prefetch", daemon=True).start()
+        share_out(fresh, _PREFETCH_THREADS, "prefetch", partial(self._prefetch, reader))
 
     def _load_chain(self, disk: str) -> ChainFile:
         return read_chain_file(self._chains / f"{disk}.json") if disk and self._chains else ChainFile([], [])
 
-    def _prefetch(self, work: Any, reader: Reader) -> None:
-        while True:
-            with self._lock:
-                layer = next(work, None)
-            if layer is None:
-                return
-            try:
-                prefetch_metadata(self.blocks, layer, reader)
-            except ChainwrightError:
-                continue  # only a hint: QEMU's own read meets the same error and reports it
+    def _prefetch(self, reader: Reader, layer: Layer) -> bool:
+        with contextlib.suppress(ChainwrightError):  # only a hint: QEMU's own read meets the same error and reports it
+            prefetch_metadata(self.blocks, layer, reader)
+        return True

@@ -93,17 +93,17 @@ class BlockReader:
 
     def fetch_slice(self, layer: Layer, number: int, reader: Reader) -> None:
         """Into memory, as data that others may push out; returns when all of it is there. Raises as `read_into`."""
-        first = number * BLOCKS_PER_SLICE
-        end = min(first + BLOCKS_PER_SLICE, -(-self.size(layer, reader) // BLOCK_BYTES))
-        if first >= end:
-            raise NotFound(f"layer {layer.layer_id}: slice {number} is behind the end at {layer.size}")
-        self._collect(layer, first, end, reader, keep=False)
+        size = self.size(layer, reader)
+        blocks = layer.slice_blocks(number)
+        if not blocks:
+            raise NotFound(f"layer {layer.layer_id}: slice {number} is behind the end at {size}")
+        self._collect(layer, blocks.start, blocks.stop, reader, keep=False)
 
     def is_in_cache_only(self, layer: Layer, number: int, reader: Reader) -> bool:
         """Does the cache have a slice of which memory lacks the end? Asks for one byte; False if nobody answers."""
-        end = min((number + 1) * BLOCKS_PER_SLICE, -(-self.size(layer, reader) // BLOCK_BYTES))
+        self.size(layer, reader)  # known from here on
         with self._lock:
-            if self._store.get((layer.layer_id, end - 1)) is not None:
+            if self._store.get((layer.layer_id, layer.slice_blocks(number).stop - 1)) is not None:
                 return False
         answers: queue.SimpleQueue[bool] = queue.SimpleQueue()
 
@@ -158,9 +158,7 @@ class BlockReader:
         """A reader that comes from the block before will want the next ones: take them along, within the slice."""
         if self._store.get((fetch.layer.layer_id, fetch.first - 1)) is None:
             return
-        limit = min(fetch.end + _READAHEAD_BLOCKS, (fetch.first // BLOCKS_PER_SLICE + 1) * BLOCKS_PER_SLICE)
-        if fetch.layer.size is not None:
-            limit = min(limit, -(-fetch.layer.size // BLOCK_BYTES))
+        limit = min(fetch.end + _READAHEAD_BLOCKS, fetch.layer.slice_blocks(fetch.first // BLOCKS_PER_SLICE).stop)
         while fetch.end < limit and self._free(fetch.layer.layer_id, fetch.end):
             self._pending[(fetch.layer.layer_id, fetch.end)] = fetch
             fetch.end += 1
@@ -228,10 +226,9 @@ class BlockReader:
         with self._lock:
             leader = self._slices.setdefault((layer_id, number), fetch)
             if leader is fetch:
-                fetch.first, fetch.end = number * BLOCKS_PER_SLICE, (number + 1) * BLOCKS_PER_SLICE
-                if fetch.layer.size is not None:
-                    fetch.end = min(fetch.end, -(-fetch.layer.size // BLOCK_BYTES))
-                for block in range(fetch.first, fetch.end):
+                blocks = fetch.layer.slice_blocks(number)
+                fetch.first, fetch.end = blocks.start, blocks.stop
+                for block in blocks:
                     self._pending.setdefault((layer_id, block), fetch)
         return leader
 
@@ -263,17 +260,16 @@ class BlockReader:
         fetch.put(number, block)
 
     def _note_uses(self, layer: Layer, numbers: range, reader: Reader) -> None:
-        """What was read ahead and is wanted now, for the first time; metadata was asked for in any case."""
+        """What was read ahead and is wanted now, for the first time; metadata was asked for in any case.
+
+        The cache is asked for a byte, so that its log, the next boot trace, has the slice at its place in the order.
+        """
         with self._lock:
             used = {number // BLOCKS_PER_SLICE for number in numbers if not self._store.keeps((layer.layer_id, number))}
             fresh = [number for number in sorted(used) if (layer.layer_id, number) in reader.ahead]
             reader.ahead.difference_update((layer.layer_id, number) for number in fresh)
         for number in fresh:
-            self._workers.submit(NOTE, partial(self._note_use, layer, number, reader))
-
-    def _note_use(self, layer: Layer, number: int, reader: Reader, connection: RangeConnection) -> None:
-        """So that the cache's log, the next boot trace, has the slice at its place in the order."""
-        self._ask_one_byte(layer, number, reader, connection)
+            self._workers.submit(NOTE, partial(self._ask_one_byte, layer, number, reader))
 
     def _ask_one_byte(self, layer: Layer, number: int, reader: Reader, connection: RangeConnection) -> bool:
         """Of a slice, if the cache has it; whether it does."""

@@ -1,23 +1,25 @@
-"""Threads that each hold one connection to the cache and do jobs on it, the most urgent first."""
+"""Threads: those that each hold one connection to the cache and do jobs on it, and those that share out a list."""
 
 from __future__ import annotations
 
 import queue
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from tasks.cache.nbd.http_range import RangeConnection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    Job = Callable[[RangeConnection], None]
+    Job = Callable[[RangeConnection], object]
+
+Item = TypeVar("Item")
 
 DEMAND, PREFETCH, NOTE = 0, 1, 2  # how urgent
 
 
 class Workers:
-    """Started when they are needed, up to `threads`. A job must not raise."""
+    """Started when they are needed, up to `threads`; the most urgent job comes first. A job must not raise."""
 
     def __init__(self, threads: int, connect: Callable[[], RangeConnection]) -> None:
         self._threads = threads
@@ -45,3 +47,22 @@ class Workers:
             job(connection)
             with self._lock:
                 self._unfinished -= 1
+
+
+def share_out(items: Sequence[Item], threads: int, name: str, goes_on: Callable[[Item], bool]) -> None:
+    """Do all items, in their order, on so many threads, and return at once. A thread ends where one says False."""
+    waiting: queue.SimpleQueue[Item] = queue.SimpleQueue()
+    for item in items:
+        waiting.put(item)
+
+    def work() -> None:
+        while True:
+            try:
+                item = waiting.get_nowait()
+            except queue.Empty:
+                return
+            if not goes_on(item):
+                return
+
+    for _ in range(min(threads, len(items))):
+        threading.Thread(target=work, name=name, daemon=True).start()

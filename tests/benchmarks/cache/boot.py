@@ -136,7 +136,7 @@ def boot_over_nbd(site: Site, chain: Chain) -> vm.Boot:
 
 def boot_from_cache(site: Site, chain: Chain) -> vm.Boot:
     layers = [site.uploaded[layer] for layer in chain.layers]
-    starts = known_starts(site.fleet, "d", {layer.layer_id: layer.size or 0 for layer in layers})
+    starts = known_starts(site.fleet, "d", layers)
     with exporter(site.cache.url, {"d": layers}, starts) as nbd:
         return vm.boot(site.folder, blockdev_nodes(chain.layers, "d", nbd.socket), DISK_BYTES)
 

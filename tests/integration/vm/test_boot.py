@@ -60,7 +60,7 @@ def site(s3_server, disk):
 def boot_from_cache(site: Site, chain: Chain, folder: Path) -> vm.Boot:
     """On a cleared host: a new exporter with nothing in memory, a new overlay."""
     layers: list[ChainLayer] = [site.uploaded[layer] for layer in chain.layers]
-    starts = known_starts(site.fleet, "web-1", {layer.layer_id: layer.size or 0 for layer in layers})
+    starts = known_starts(site.fleet, "web-1", layers)
     with exporter(site.cache.url, {"web-1": layers}, starts) as nbd:
         return vm.boot(folder, blockdev_nodes(chain.layers, "web-1", nbd.socket), DISK_BYTES)
 
