@@ -25,7 +25,7 @@ from tasks.stages import reads, warm
 from tasks.stages.boot_trace import known_starts
 from tests.benchmarks.cache.disks import DISK_BYTES, as_chain, evolved, far_site
 from tests.benchmarks.cache.open_chain import KEYS
-from tests.benchmarks.quiet import seconds_of_others
+from tests.benchmarks.cache.others import Others
 from tests.support import vm
 from tests.support.cache_server import wait_until
 from tests.support.chains import Chain
@@ -90,13 +90,12 @@ def undisturbed(site: Site, chain: Chain, kind: str) -> vm.Boot:
     """A boot beside which nobody else took more than a twentieth of a processor; the last of some tries at any rate."""
     for left in reversed(range(TRIES)):
         prepare(site, cold=kind == "cold")
-        before = seconds_of_others()
-        done = boot(site, chain, kind)
-        others = (seconds_of_others() - before) / done.seconds
-        if others <= MAX_OTHERS:
+        with Others() as others:
+            done = boot(site, chain, kind)
+        if others.cores <= MAX_OTHERS:
             break
         verdict = "repeated" if left else "counted all the same"
-        sys.stdout.write(f"{kind}: others took {others:.2f} of a processor: {verdict}\n")
+        sys.stdout.write(f"{kind}: others took {others.cores:.2f} of a processor: {verdict}\n")
     return done
 
 
