@@ -18,6 +18,7 @@ import pytest
 from tasks.cache.blockdev import as_arguments, overlay_nodes
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "chainwright-tests"
+MEMORY_BYTES = 256 << 20
 MODULES = (
     "drivers/virtio/virtio_ring.ko",
     "drivers/virtio/virtio.ko",
@@ -122,15 +123,23 @@ def _cpio(files: dict[str, tuple[bytes, int]]) -> bytes:
     return b"".join(parts)
 
 
-def boot(folder: Path, nodes: Sequence[dict[str, Any]], disk_bytes: int, timeout: float = 240) -> Boot:
-    """Start a VM with its own new overlay over the node `cw-tip` (or a plain node of that name), wait for its end."""
+def boot(
+    folder: Path, nodes: Sequence[dict[str, Any]], disk_bytes: int, timeout: float = 240, memory: Path | None = None
+) -> Boot:
+    """Start a VM with its own new overlay over the node `cw-tip` (or a plain node of that name), wait for its end.
+
+    `memory`: a file of MEMORY_BYTES that is the guest's, so that no boot waits for the kernel to find pages.
+    """
     image, _ = kernel()
     overlay = folder / f"overlay-{time.monotonic_ns()}.qcow2"
     subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(overlay), str(disk_bytes)], check=True, timeout=30)
-    argv = ["qemu-system-x86_64", "-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-m", "256"]
+    argv = ["qemu-system-x86_64", "-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-m", f"{MEMORY_BYTES}B"]
     argv += ["-display", "none", "-nodefaults", "-no-reboot", "-serial", "stdio", "-kernel", str(image)]
     argv += ["-initrd", str(initrd(folder)), "-append", "console=ttyS0 quiet panic=-1"]
     argv += [*as_arguments([*nodes, *overlay_nodes(overlay)]), "-device", "virtio-blk-pci,drive=cw-overlay"]
+    if memory:
+        backend = f"memory-backend-file,id=memory,size={MEMORY_BYTES},mem-path={memory},share=on"
+        argv += ["-object", backend, "-machine", "memory-backend=memory"]
     started = time.monotonic()
     machine = subprocess.Popen(
         argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

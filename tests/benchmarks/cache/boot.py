@@ -1,22 +1,26 @@
 """Seconds until a real VM is up: all layers local, local but over NBD, through the cache cold, and warmed.
 
 `nbd` is nbdkit's own file plugin on the local layers: what reading over NBD costs QEMU, whoever serves. Before every
-boot of whatever kind the cache is emptied and warmed; before a cold one it is emptied again. The kinds take turns,
-every other round backwards, and a ratio is of two boots of the same round.
+boot of whatever kind the cache is emptied and warmed; before a cold one it is emptied again. The kinds of a round come
+in an order drawn by lot, because a boot pays for what the one before it left behind; all use the same guest memory,
+which is touched before. A ratio is of medians.
 The exporter knows what an earlier start read, from the manifest, unless `--no-starts`.
 
-python -m tests.benchmarks.cache.boot [--origin-ms 50 200] [--boots 9] [--layers 10] [--no-starts]
+python -m tests.benchmarks.cache.boot [--origin-ms 50 200] [--boots 16] [--kinds …] [--layers 10] [--no-starts]
 """
 
 import argparse
 import os
+import random
 import secrets
 import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tasks.cache.blockdev import blockdev_nodes
 from tasks.embedded import s3
@@ -26,6 +30,7 @@ from tasks.stages.boot_trace import known_starts
 from tests.benchmarks.cache.disks import DISK_BYTES, as_chain, evolved, far_site
 from tests.benchmarks.cache.open_chain import KEYS
 from tests.benchmarks.cache.others import Others
+from tests.benchmarks.resampled import resampled
 from tests.support import vm
 from tests.support.cache_server import wait_until
 from tests.support.chains import Chain
@@ -34,6 +39,7 @@ from tests.support.ports import free_block
 from tests.support.site import Site
 
 KINDS = ("local", "nbd", "cold", "warmed")
+MEMORY = Path("/dev/shm/chainwright-guest-memory")
 MAX_OTHERS = 0.05  # of a processor
 TRIES = 4
 
@@ -41,7 +47,8 @@ TRIES = 4
 def main() -> None:
     options = argparse.ArgumentParser()
     options.add_argument("--origin-ms", type=float, nargs="+", default=[50, 200])
-    options.add_argument("--boots", type=int, default=9)
+    options.add_argument("--boots", type=int, default=16)
+    options.add_argument("--kinds", choices=KINDS, nargs="+", default=KINDS)
     options.add_argument("--layers", type=int, default=10)
     options.add_argument("--no-starts", action="store_true")
     asked = options.parse_args()
@@ -57,17 +64,19 @@ def main() -> None:
                     if not asked.no_starts:
                         boot_from_cache(site, chain)
                         reads.collect(site.fleet, "us-east")
-                    measure(site, chain, origin_ms, asked.boots)
+                    measure(site, chain, origin_ms, asked.boots, asked.kinds)
         finally:
             s3.stop(server)
+            MEMORY.unlink(missing_ok=True)
 
 
-def measure(site: Site, chain: Chain, origin_ms: float, boots: int) -> None:
+def measure(site: Site, chain: Chain, origin_ms: float, boots: int, kinds: Sequence[str]) -> None:
     """`boots` rounds of one boot of each kind."""
-    taken: dict[str, list[vm.Boot]] = {kind: [] for kind in KINDS}
-    upstream = dict.fromkeys(KINDS, 0)
-    for turn in range(boots):
-        for kind in KINDS[:: -1 if turn % 2 else 1]:
+    taken: dict[str, list[vm.Boot]] = {kind: [] for kind in kinds}
+    upstream = dict.fromkeys(kinds, 0)
+    order = random.Random(0)
+    for _ in range(boots):
+        for kind in order.sample(kinds, len(kinds)):
             taken[kind].append(undisturbed(site, chain, kind))
             upstream[kind] += site.cache.upstream_requests()
     sys.stdout.writelines(f"origin {origin_ms:g} ms  {line}\n" for line in summary(taken, upstream))
@@ -75,15 +84,19 @@ def measure(site: Site, chain: Chain, origin_ms: float, boots: int) -> None:
 
 def summary(taken: dict[str, list[vm.Boot]], upstream: dict[str, int]) -> Iterator[str]:
     for kind, done in taken.items():
+        seconds = sorted(one.seconds for one in done)
         read = statistics.median(one.read_seconds for one in done)
-        yield f"{kind}: {spread([one.seconds for one in done])}; reads {read:.3f} s; store requests {upstream[kind]}"
-    for peer in ("local", "nbd"):
-        pairs = zip(taken["warmed"], taken[peer], strict=True)
-        yield f"warmed / {peer}: {spread([one.seconds / other.seconds for one, other in pairs])}"
+        yield f"{kind}: median {statistics.median(seconds):.2f} of {', '.join(f'{one:.2f}' for one in seconds)} s"
+        yield f"{kind}: reads {read:.3f} s; store requests {upstream[kind]}"
+    for kind, done in taken.items():
+        if kind != "local" and "local" in taken:
+            yield f"{kind} / local: {resampled(len(done), partial(ratio, done, taken['local']))}"
 
 
-def spread(values: list[float]) -> str:
-    return f"median {statistics.median(values):.3f} of {', '.join(f'{value:.2f}' for value in sorted(values))}"
+def ratio(ours: list[vm.Boot], theirs: list[vm.Boot], rounds: Sequence[int]) -> float:
+    """Of the medians of these rounds."""
+    upper, lower = (statistics.median(boots[one].seconds for one in rounds) for boots in (ours, theirs))
+    return upper / lower
 
 
 def undisturbed(site: Site, chain: Chain, kind: str) -> vm.Boot:
@@ -101,7 +114,7 @@ def undisturbed(site: Site, chain: Chain, kind: str) -> vm.Boot:
 
 def boot(site: Site, chain: Chain, kind: str) -> vm.Boot:
     if kind == "local":
-        return vm.boot(site.folder, vm.local_nodes([chain.path(layer) for layer in chain.layers]), DISK_BYTES)
+        return booted(site, vm.local_nodes([chain.path(layer) for layer in chain.layers]))
     return boot_over_nbd(site, chain) if kind == "nbd" else boot_from_cache(site, chain)
 
 
@@ -113,6 +126,7 @@ def prepare(site: Site, *, cold: bool) -> None:
         site.cache.clear()
     os.sync()
     site.cache.forget()
+    MEMORY.write_bytes(bytes(vm.MEMORY_BYTES))
 
 
 def boot_over_nbd(site: Site, chain: Chain) -> vm.Boot:
@@ -126,7 +140,7 @@ def boot_over_nbd(site: Site, chain: Chain) -> vm.Boot:
         for node, path in zip(nodes[::2], paths, strict=True):
             del node["filename"]
             node |= {"driver": "nbd", "server": {"type": "unix", "path": str(socket)}, "export": path.name}
-        return vm.boot(site.folder, nodes, DISK_BYTES)
+        return booted(site, nodes)
     finally:
         server.terminate()
         server.wait(10)
@@ -137,7 +151,11 @@ def boot_from_cache(site: Site, chain: Chain) -> vm.Boot:
     layers = [site.uploaded[layer] for layer in chain.layers]
     starts = known_starts(site.fleet, "d", layers)
     with exporter(site.cache.url, {"d": layers}, starts) as nbd:
-        return vm.boot(site.folder, blockdev_nodes(chain.layers, "d", nbd.socket), DISK_BYTES)
+        return booted(site, blockdev_nodes(chain.layers, "d", nbd.socket))
+
+
+def booted(site: Site, nodes: Sequence[dict[str, Any]]) -> vm.Boot:
+    return vm.boot(site.folder, nodes, DISK_BYTES, memory=MEMORY)
 
 
 if __name__ == "__main__":

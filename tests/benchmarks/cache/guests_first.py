@@ -18,9 +18,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import numpy
+import numpy.typing
 
 from tasks.cache.regional import SliceRef
 from tasks.settings import Fleet, Region, Warm
@@ -29,42 +32,45 @@ from tests.benchmarks.cache.far import far_away
 from tests.benchmarks.cache.origin import Store, running_store
 from tests.benchmarks.cache.others import Others
 from tests.benchmarks.cache.warming import new_warmer, new_watch
+from tests.benchmarks.resampled import resampled
 from tests.support.cache_server import CacheServer, running_cache
 from tests.support.exporter import exporter
 
 HOT = 32  # slices that the guest reads
 OBJECT = 256  # slices of an object
 OTHERS_CORES = 0.05
+Taken = numpy.typing.NDArray[numpy.int64]
 
 
 @dataclass(slots=True)
 class Half:
     """Rounds of one kind: what the guest's reads took, microseconds by round, and what was fetched meanwhile."""
 
-    rounds: list[list[int]] = field(default_factory=list)
+    rounds: list[Taken] = field(default_factory=list)
     fetched_bytes: int = 0
     seconds: float = 0.0
 
-    def ms(self, share: float) -> float:
-        """What so many of all reads stay below."""
-        return percentile([*itertools.chain(*self.rounds)], share)
+    def ms(self, share: float, rounds: Sequence[int] | None = None) -> float:
+        """What so many of all reads, or of those of some rounds, stay below."""
+        chosen = self.rounds if rounds is None else [self.rounds[one] for one in rounds]
+        return percentile(chosen, share)
 
     @property
     def spread(self) -> str:
         """Quartiles of the rounds' own p99."""
-        low, middle, high = statistics.quantiles([percentile(one, 0.99) for one in self.rounds], n=4)
+        low, middle, high = statistics.quantiles([percentile([one], 0.99) for one in self.rounds], n=4)
         return f"{low:.2f} {middle:.2f} {high:.2f}"
 
     @property
     def noise(self) -> float:
         """p99 of every other round, against the rest of them."""
-        high = [percentile([*itertools.chain(*self.rounds[first::2])], 0.99) for first in (0, 1)]
+        high = [percentile(self.rounds[first::2], 0.99) for first in (0, 1)]
         return max(high) / min(high)
 
 
-def percentile(values: list[int], share: float) -> float:
+def percentile(rounds: Sequence[Taken], share: float) -> float:
     """Milliseconds."""
-    return sorted(values)[min(len(values) - 1, int(len(values) * share))] / 1000
+    return float(numpy.quantile(numpy.concatenate(rounds), share, method="higher")) / 1000
 
 
 @contextlib.contextmanager
@@ -127,7 +133,7 @@ class Measurement:
             guest.terminate()
             reads = json.loads(guest.communicate()[0])
         for half, began, ended in done:
-            half.rounds.append([taken for moment, taken in reads if began <= moment / 1e6 <= ended])
+            half.rounds.append(numpy.array([taken for moment, taken in reads if began <= moment / 1e6 <= ended]))
 
     def _round(self, half: Half, seconds: float, *, warm: bool) -> list[tuple[Half, float, float]]:
         with Others() as others:
@@ -154,6 +160,9 @@ class Measurement:
     def _slice(self, layer: str, number: int) -> SliceRef:
         return SliceRef(layer, "eu-west", number, OBJECT * SLICE_BYTES)
 
+    def _ratio(self, rounds: Sequence[int]) -> float:
+        return self.warming.ms(0.99, rounds) / self.alone.ms(0.99, rounds)
+
     def lines(self) -> Iterator[str]:
         """What came out."""
         if min(len(self.alone.rounds), len(self.warming.rounds)) < 2:
@@ -164,8 +173,9 @@ class Measurement:
             levels = "  ".join(f"p{100 * share:g} {half.ms(share):.2f}" for share in (0.5, 0.9, 0.99, 0.999))
             yield f"{name:8} rounds {len(half.rounds):3}  reads {reads:6}  {levels} ms  p99 by round {half.spread}"
         rate = self.warming.fetched_bytes / self.warming.seconds / MIB
-        ratio = self.warming.ms(0.99) / self.alone.ms(0.99)
-        yield f"warming at {rate:.1f} MiB/s; p99 ratio {ratio:.2f}; noise {self.alone.noise:.2f}"
+        yield f"warming at {rate:.1f} MiB/s; noise {self.alone.noise:.2f}"
+        both = min(len(self.alone.rounds), len(self.warming.rounds))
+        yield f"p99 ratio {resampled(both, self._ratio)}"
         yield f"rounds done again, for other processes: {self.discarded}"
 
 
