@@ -1,13 +1,24 @@
-"""Snapshots on the local disk: every file is fetched once, verified, and shared by the snapshots that name it."""
+"""Snapshots on the local disk: every file is fetched once, verified, and shared by the snapshots that name it.
 
+    <cache_dir>/snapshots/<snapshot_id>/<dataset>/*.parquet   links to files; the folder's time is its last use
+    <cache_dir>/files/…                                       the time of a file without a snapshot is its last use
+    <cache_dir>/lock                                          shared by whoever stages, exclusive while something goes
+
+What nobody used for a day goes when the next snapshot comes, but for the newest few.
+"""
+
+import contextlib
+import fcntl
 import hashlib
+import logging
 import os
 import secrets
 import shutil
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tasks import retry
+from tasks import clock, retry
 from tasks.errors import Permanent, Transient
 from tasks.inventory.snapshot import FileRef, Snapshot
 from tasks.store.base import ObjectStore
@@ -15,6 +26,10 @@ from tasks.units import MIB
 
 FETCH_THREADS = 8
 PIECE_BYTES = 32 * MIB  # held in memory per thread
+KEPT_SNAPSHOTS = 3
+UNUSED_SECONDS = 86_400.0
+
+logger = logging.getLogger(__name__)
 
 
 def stage(control: ObjectStore, snapshot: Snapshot, cache_dir: Path) -> Path:
@@ -24,8 +39,17 @@ def stage(control: ObjectStore, snapshot: Snapshot, cache_dir: Path) -> Path:
     Raises the store's errors; Permanent if a file in the store is not the one that the snapshot names.
     """
     target = cache_dir / "snapshots" / snapshot.snapshot_id
-    if target.is_dir():
-        return target
+    with _lock(cache_dir, fcntl.LOCK_SH):
+        known = target.is_dir()
+        if not known:
+            _build(control, snapshot, cache_dir, target)
+        os.utime(target)
+    if not known:
+        prune(cache_dir, KEPT_SNAPSHOTS, UNUSED_SECONDS)
+    return target
+
+
+def _build(control: ObjectStore, snapshot: Snapshot, cache_dir: Path, target: Path) -> None:
     local = fetch_files(control, snapshot.files(), cache_dir)
     building = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     try:
@@ -41,29 +65,45 @@ def stage(control: ObjectStore, snapshot: Snapshot, cache_dir: Path) -> Path:
                 raise
     finally:
         shutil.rmtree(building, ignore_errors=True)
-    return target
 
 
-def prune(cache_dir: Path, keep: int) -> list[str]:
-    """Remove all but the `keep` newest snapshots (ids sort by time) and the files that no snapshot has; what went.
+def prune(cache_dir: Path, keep: int, unused_seconds: float = 0.0) -> list[str]:
+    """Remove snapshots and files without one that nobody used for so long; not the `keep` newest (ids sort by time).
 
-    A reader of a removed snapshot fails: keep one more than are in use.
+    The ids that went; none while somebody stages. A reader of a removed snapshot fails: keep one more than are in use.
     """
-    folder = cache_dir / "snapshots"
-    old = sorted(path for path in folder.glob("[!.]*") if path.is_dir())[:-keep] if folder.is_dir() else []
-    for path in old:
-        shutil.rmtree(path, ignore_errors=True)
-    for file in (cache_dir / "files").glob("[!.]*"):
-        if file.stat().st_nlink == 1:
-            file.unlink(missing_ok=True)
+    if not cache_dir.is_dir():
+        return []
+    limit = clock.now().timestamp() - unused_seconds
+    try:
+        with _lock(cache_dir, fcntl.LOCK_EX | fcntl.LOCK_NB):
+            snapshots = sorted(path for path in (cache_dir / "snapshots").glob("[!.]*") if path.is_dir())
+            old = [path for path in snapshots[:-keep] if path.stat().st_mtime <= limit]
+            for path in old:
+                shutil.rmtree(path, ignore_errors=True)
+            for file in (cache_dir / "files").glob("[!.]*"):
+                if file.stat().st_nlink == 1 and file.stat().st_mtime <= limit:
+                    file.unlink(missing_ok=True)
+    except BlockingIOError:
+        return []
+    if old:
+        logger.info("%s: %s old snapshots removed", cache_dir, len(old))
     return [path.name for path in old]
+
+
+@contextlib.contextmanager
+def _lock(cache_dir: Path, how: int) -> Iterator[None]:
+    cache_dir.mkdir(parents=True, exist_ok=True)
+    with (cache_dir / "lock").open("ab") as file:
+        fcntl.flock(file, how)
+        yield
 
 
 def fetch_files(control: ObjectStore, refs: list[FileRef], cache_dir: Path) -> dict[str, Path]:
     """Local paths of the files, by key."""
     folder = cache_dir / "files"
     folder.mkdir(parents=True, exist_ok=True)
-    with ThreadPoolExecutor(FETCH_THREADS) as pool:
+    with _lock(cache_dir, fcntl.LOCK_SH), ThreadPoolExecutor(FETCH_THREADS) as pool:
         paths = list(pool.map(lambda ref: _fetch(control, ref, folder), refs))
     return {ref.key: path for ref, path in zip(refs, paths, strict=True)}
 
@@ -76,6 +116,7 @@ def local_path(ref: FileRef, folder: Path) -> Path:
 def _fetch(control: ObjectStore, ref: FileRef, folder: Path) -> Path:
     path = local_path(ref, folder)
     if path.is_file() and path.stat().st_size == ref.bytes:
+        os.utime(path)
         return path
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:

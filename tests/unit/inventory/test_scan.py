@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import os
 import threading
 import uuid
 from pathlib import Path
@@ -489,6 +490,18 @@ def test_a_staged_snapshot_shares_files_and_is_made_once(fleet: Fleet) -> None:
     assert manifest.stage(counting, first, cache) == one
     name = next((one / "extents").iterdir()).name
     assert (one / "extents" / name).samefile(two / "extents" / name)
+
+
+def test_staging_another_snapshot_removes_what_nobody_used_for_a_day(fleet: Fleet) -> None:
+    fleet.put("us-east", chain(5, NAMES))
+    cache = fleet.work / "cache"
+    snapshots = [fleet.scan() for _ in range(5)]
+    folders = [manifest.stage(fleet.control, snapshot, cache) for snapshot in snapshots[:4]]
+    for folder in folders:
+        os.utime(folder, (0, 0))
+    manifest.stage(fleet.control, snapshots[1], cache)
+    folders.append(manifest.stage(fleet.control, snapshots[4], cache))
+    assert [folder.is_dir() for folder in folders] == [False, True, True, True, True]
 
 
 def test_a_file_that_is_not_the_one_named_is_not_staged(fleet: Fleet) -> None:

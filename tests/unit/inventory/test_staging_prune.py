@@ -1,4 +1,6 @@
+import fcntl
 import os
+import time
 from pathlib import Path
 
 from tasks.inventory.staging import prune
@@ -26,3 +28,32 @@ def test_the_newest_snapshots_and_their_files_stay(tmp_path: Path) -> None:
 
 def test_an_empty_cache_is_left_alone(tmp_path: Path) -> None:
     assert prune(tmp_path, 2) == []
+
+
+def test_what_was_used_lately_stays(tmp_path: Path) -> None:
+    for day in (1, 2, 3, 4):
+        stage_by_hand(tmp_path, f"2026010{day}T000000-aa", f"only-{day}")
+    stage_by_hand(tmp_path, "20260102T000000-aa", "more")
+    (tmp_path / "files/fetched-for-a-scan").write_text("")
+    for path in (*tmp_path.glob("snapshots/*1T*"), *tmp_path.glob("snapshots/*4T*"), tmp_path / "files/only-1"):
+        age(path, 90_000)
+    assert prune(tmp_path, 2, 86_400) == ["20260101T000000-aa"]
+    left = {path.name for path in (tmp_path / "files").iterdir()}
+    assert left == {"only-2", "only-3", "only-4", "more", "fetched-for-a-scan"}
+    age(tmp_path / "files/fetched-for-a-scan", 90_000)
+    assert prune(tmp_path, 2, 86_400) == []
+    assert not (tmp_path / "files/fetched-for-a-scan").exists()
+
+
+def test_nothing_goes_while_somebody_stages(tmp_path: Path) -> None:
+    stage_by_hand(tmp_path, "20260101T000000-aa", "one")
+    stage_by_hand(tmp_path, "20260102T000000-aa", "two")
+    with (tmp_path / "lock").open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        assert prune(tmp_path, 1) == []
+    assert prune(tmp_path, 1) == ["20260101T000000-aa"]
+
+
+def age(path: Path, seconds: float) -> None:
+    then = time.time() - seconds
+    os.utime(path, (then, then))
