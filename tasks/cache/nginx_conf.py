@@ -63,7 +63,8 @@ class _Origin:
     name: str
     url: str  # scheme://upstream/prefix
     host: str  # Host header
-    address: str  # host:port
+    server: str  # host name: what a TLS store's certificate must name
+    port: int
 
 
 def render(fleet: Fleet, region: str, site: CacheSite, limits: OriginLimits | None = None) -> str:
@@ -89,6 +90,7 @@ def render(fleet: Fleet, region: str, site: CacheSite, limits: OriginLimits | No
         region_names="|".join(origin.name for origin in origins),
         origins="".join(f'    "{origin.name}" "{origin.url}";\n' for origin in origins),
         origin_hosts="".join(f'    "{origin.name}" "{origin.host}";\n' for origin in origins),
+        origin_names="".join(f'    "{origin.name}" "{origin.server}";\n' for origin in origins),
         upstreams="".join(_upstream(origin, limits.tries) for origin in origins),
         resolvers=_resolvers(origins, region, site),
         connect_seconds=limits.connect_seconds,
@@ -144,23 +146,27 @@ def _check_site(site: CacheSite, regions: int) -> None:
 
 
 def _origin(region: Region) -> _Origin:
-    """Path style for a named endpoint, virtual-hosted style for AWS itself."""
+    """Path style for a named endpoint, virtual-hosted style for AWS itself.
+
+    But path style there too for a bucket with dots: AWS's certificate names one label before `s3` only.
+    """
     if not _BUCKET.fullmatch(region.bucket):
         raise ConfigError(f"regions.{region.name}.bucket: {region.bucket!r} is no bucket name")
     if not region.endpoint:
-        host = f"{region.bucket}.s3.{region.s3_region}.amazonaws.com"
-        return _Origin(region.name, f"https://store_{region.name}", host, f"{host}:443")
+        dotted, host = "." in region.bucket, f"s3.{region.s3_region}.amazonaws.com"
+        host, path = (host, f"/{region.bucket}") if dotted else (f"{region.bucket}.{host}", "")
+        return _Origin(region.name, f"https://store_{region.name}{path}", host, host, 443)
     if not _ENDPOINT.fullmatch(region.endpoint):
         raise ConfigError(f"regions.{region.name}.endpoint: {region.endpoint!r} is not http(s)://host[:port]")
     parts = urlsplit(region.endpoint)
     port = parts.port or (443 if parts.scheme == "https" else 80)
     url = f"{parts.scheme}://store_{region.name}/{region.bucket}"
-    return _Origin(region.name, url, parts.netloc, f"{parts.hostname}:{port}")
+    return _Origin(region.name, url, parts.netloc, str(parts.hostname), port)
 
 
 def _upstream(origin: _Origin, tries: int) -> str:
     """The same address once per try: nginx tries again only on another entry."""
-    servers = f"    server {origin.address} max_fails=0;\n" * tries
+    servers = f"    server {origin.server}:{origin.port} max_fails=0;\n" * tries
     return f"  upstream store_{origin.name} {{\n{servers}    keepalive 64;\n  }}\n"
 
 
@@ -174,6 +180,7 @@ def _resolvers(origins: list[_Origin], region: str, site: CacheSite) -> str:
             following=number + 1,
             origin=f"{origin.url}/layers/",
             host=origin.host,
+            name=origin.server,
             region=origin.name,
         )
         for number, origin in enumerate(ordered)

@@ -144,6 +144,7 @@ def running_cache(
     min_free_bytes: int = 1 * MIB,
     limits: OriginLimits | None = None,
     workers: str = "1",
+    ca_file: Path | None = None,
 ) -> Iterator[CacheServer]:
     """Started; stopped and removed at the end."""
     base = Path(tempfile.mkdtemp(prefix="cwc-", dir="/var/tmp"))
@@ -156,6 +157,7 @@ def running_cache(
         min_free_bytes=min_free_bytes,
         user="root" if os.geteuid() == 0 else "",
         workers=workers,
+        **({"ca_file": str(ca_file)} if ca_file else {}),
     )
     for folder in (site.cache_dir, site.run_dir, site.log_dir):
         folder.mkdir(parents=True, exist_ok=True)

@@ -28,6 +28,14 @@ def test_aws_is_reached_by_tls_under_the_buckets_own_name():
     assert '"eu-west" "cw-eu-west.s3.eu-west-1.amazonaws.com";' in text
 
 
+def test_a_bucket_with_dots_is_reached_by_a_name_that_the_certificate_has():
+    aws = Region(name="us-east", endpoint="", bucket="a.b.c", s3_region="us-west-2")
+    text = render(Fleet(control_region="us-east", regions=(aws,)), "us-east", SITE)
+    assert '"us-east" "https://store_us-east/a.b.c";' in text
+    assert '"us-east" "s3.us-west-2.amazonaws.com";' in text
+    assert "a.b.c.s3" not in text
+
+
 def test_the_caches_own_region_is_asked_first_for_an_unknown_layer():
     text = render(fleet(), "eu-west", SITE)
     first = text.split('listen "unix:/run/cache/where-0.sock";')[1]
