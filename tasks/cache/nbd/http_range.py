@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from tasks import clock
 from tasks.errors import NotFound, Permanent, Transient
+from tasks.units import SLICE_BYTES
 
 _STATUS = re.compile(rb"HTTP/1\.1 ([0-9]{3})[ \r]")
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,15})-([0-9]{1,15})/([0-9]{1,15})")
@@ -91,7 +92,7 @@ class RangeConnection:
         if self._busy:  # a body that nobody finished
             self.close()
         asked = f"GET {self._prefix}{path} HTTP/1.1\r\nHost: {self.host}\r\nRange: bytes={first}-{last}\r\n"
-        asked += f"X-Chainwright-Client: {self._client}\r\n{headers}"
+        asked += f"X-Chainwright-Client: {self._client}\r\n{_slice_of(first, last)}{headers}"
         asked += f"X-Chainwright-Cache: {mode}\r\n" if mode else ""
         where = f"{self.host}{path} {first}-{last}"
         try:
@@ -227,3 +228,9 @@ class RangeConnection:
                 part.close()
         self._file = self._socket = None
         self._busy = False
+
+
+def _slice_of(first: int, last: int) -> str:
+    """The slice that the range is a part of, for a router of several cache nodes; nothing if it is of several."""
+    start = first - first % SLICE_BYTES
+    return f"X-Chainwright-Slice: bytes={start}-{start + SLICE_BYTES - 1}\r\n" if last < start + SLICE_BYTES else ""

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from tasks.cache.regional import RegionalCache, SliceRef
 from tasks.errors import PreconditionFailed
 from tasks.store import keys
 from tasks.units import MIB, SLICE_BYTES
@@ -162,3 +163,31 @@ def test_a_router_gives_every_slice_one_node(fleet, stores, tmp_path):
         assert min(one.upstream_requests(), two.upstream_requests()) > 0
         one.stop()
         assert HTTP.request("GET", f"{url}/eu-west/layers/{layer}.qcow2").data == body
+
+
+def test_a_router_hands_a_part_of_a_slice_on_as_it_is(fleet, stores):
+    body = os.urandom(9 * MIB + 7)
+    layer = put_layer(stores, "eu-west", body)
+    with (
+        running_cache(fleet, "us-east") as one,
+        running_cache(fleet, "us-east") as two,
+        running_router("us-east", [one.site.listen, two.site.listen]) as url,
+    ):
+        cache = RegionalCache(url, "guest")
+        slices = [SliceRef(layer, "eu-west", number, len(body)) for number in range(5)]
+        assert [cache.fetch(each) for each in slices] == [False] * 5
+        assert all(cache.has(each) for each in slices)
+        for each in slices:
+            start = each.last_byte - 99
+            assert cache.read(layer, "", start, 100, cached_only=True) == body[start : start + 100]
+        sent = sum(int(line["sent"]) for node in (one, two) for line in node.log())
+        assert sent == 5 * (1 + 1 + 100)
+        assert cache.read(layer, "eu-west", 0, len(body)) == body
+        assert one.upstream_requests() + two.upstream_requests() == 5
+
+
+@pytest.mark.parametrize("value", ["bytes=0-1,5-6", "bytes=x", "bytes=1-2x", "lines=1-2"])
+def test_a_router_refuses_hostile_ranges_itself(value):
+    with running_router("us-east", ["127.0.0.1:9"]) as url:
+        path = f"{url}/eu-west/layers/{secrets.token_hex(16)}.qcow2"
+        assert HTTP.request("GET", path, headers={"Range": value}).status == 416
