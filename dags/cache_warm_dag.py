@@ -16,7 +16,7 @@ retry goes on where the last try stopped. Layers never change, so a run that was
 
 **Parameters.** `dry_run` (default true; scheduled runs: `[schedule] warm_dry_run` in fleet.toml), `disk`, `region`.
 Example: `{"disk": "web-1", "region": "ap-south", "dry_run": false}`. What a merge has replaced is warmed by the merge's
-own task, not here.
+own task; what that could not warm is planned here (`replaced`).
 """
 
 from __future__ import annotations

@@ -55,17 +55,17 @@ def _act(region: DagRegion) -> Any:
     def act(item: dict[str, Any]) -> dict[str, Any]:
         context = template_context()
         context["disk"] = item["disk_id"]
-        return run_item(item, attempt_of(context))
+        return run_item(item, attempt_of(context), str(context["ti"].run_id))
 
     return act
 
 
-def run_item(item: dict[str, Any], attempt: str) -> dict[str, Any]:
-    """Carry one work item out; the item with what became of it."""
+def run_item(item: dict[str, Any], attempt: str, run: str = "") -> dict[str, Any]:
+    """Carry one work item out; the item with what became of it. The DAG's `run` bounds what its tasks warm."""
     if item["kind"] == "warm":
         from tasks.stages import warm
 
-        return {**item, **warm.warm(fleet(), item["disk_id"], item["region"], dry_run=False)}
+        return {**item, **warm.warm(fleet(), item["disk_id"], item["region"], dry_run=False, run=run)}
     if item["kind"] == "live":
         from tasks.stages import live
 

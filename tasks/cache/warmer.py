@@ -12,16 +12,18 @@ from dataclasses import dataclass, field
 
 from tasks import clock
 from tasks.cache.guests import GuestWatch
+from tasks.cache.ledger import SharedBudget
 from tasks.cache.limits import SharedLimits
 from tasks.cache.regional import RegionalCache, SliceRef
-from tasks.errors import ChainwrightError, NotFound
-from tasks.units import SLICE_BYTES, human_bytes, human_seconds
+from tasks.errors import ChainwrightError, NotFound, Permanent
+from tasks.units import human_bytes, human_seconds
 
 logger = logging.getLogger(__name__)
 
 _PROGRESS_SECONDS = 10.0
+_STOP_SECONDS = 0.5  # until a run that was stopped returns
 _IDLE_SECONDS = 2.0  # between two looks of a thread that waits for a share: each one wakes a core that guests use
-OVER_LIMIT = "over the limit of bytes"  # a result's note
+_FAILED = "its region fails"
 _MAX_FAILURES = 20  # in one region of origin: then the rest of its slices is left for the next run
 
 
@@ -42,18 +44,40 @@ class WarmResult:
 
 
 class Claims:
-    """Slices that this process has asked for already: several runs may share one."""
+    """Slices that this process has asked for already: the disks of a run share one.
+
+    `coming_bytes` of them are on their way, at most; `stop` ends all who share it.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._taken: set[tuple[str, int]] = set()
+        self.coming_bytes = 0
+        self.stopped = False
 
     def take(self, one: SliceRef) -> bool:
-        """True for the first who asks."""
+        """True for the first who asks: to be followed by `done` or `give_back`."""
         with self._lock:
             before = len(self._taken)
             self._taken.add((one.layer_id, one.number))
-            return len(self._taken) > before
+            mine = len(self._taken) > before
+            self.coming_bytes += one.length if mine else 0
+            return mine
+
+    def done(self, one: SliceRef) -> None:
+        """It has been answered."""
+        with self._lock:
+            self.coming_bytes -= one.length
+
+    def give_back(self, one: SliceRef) -> None:
+        """It was not fetched: another disk may."""
+        with self._lock:
+            self.coming_bytes -= one.length
+            self._taken.discard((one.layer_id, one.number))
+
+    def stop(self) -> None:
+        """Begin nothing more."""
+        self.stopped = True
 
 
 class Warmer:
@@ -66,21 +90,22 @@ class Warmer:
         watch: GuestWatch,
         *,
         concurrency: int,
-        max_bytes: int,
-        claims: "Claims | None" = None,
+        budget: SharedBudget | None = None,
+        claims: Claims | None = None,
+        name: str = "warm",
     ) -> None:
         self._cache = cache
         self._limits = limits
         self._watch = watch
         self._concurrency = concurrency
-        self._max_bytes = max_bytes
+        self._budget = budget
+        self._name = name  # in the log
         self._total = 0
         self._lock = threading.Lock()
         self._taking = threading.Lock()
         self._result = WarmResult()
         self._claims = claims or Claims()
         self._failures: dict[str, int] = {}
-        self._busy = 0
         self._started = self._told = clock.monotonic()
         self._stop = self._gave_up = False
         self._ended = threading.Event()
@@ -101,9 +126,12 @@ class Warmer:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join()
+            while thread.is_alive() and not self._claims.stopped:
+                thread.join(_STOP_SECONDS)
         if trouble:
             raise trouble[0]
+        if self._claims.stopped:
+            raise Permanent("warming was interrupted; the next run goes on")
         self._result.seconds = clock.monotonic() - self._started
         self._result.paused_seconds = self._watch.paused_seconds
         return self._result
@@ -112,12 +140,17 @@ class Warmer:
         """How many slices there are in all, once that is known: for the progress and the time that is left."""
         self._total = total
 
-    def fetch_now(self, one: SliceRef) -> None:
-        """Fetch one slice before the others, because what comes next is read from it; counted like the others."""
-        if self._claims.take(one):
-            with self._lock:
-                self._busy += 1
-            self._fetch(one)
+    def fetch_now(self, one: SliceRef) -> bool:
+        """Fetch one slice before the others, because what comes next is read from it; counted like the others.
+
+        False: it is not in the cache, because a limit or an error forbade it.
+        """
+        if not self._claims.take(one):
+            return True
+        if self._refusal(one):
+            self._claims.give_back(one)
+            return False
+        return self._fetch(one)
 
     def _work(self, number: int, source: Iterator[SliceRef], trouble: list[BaseException]) -> None:
         try:
@@ -131,28 +164,26 @@ class Warmer:
     def _next(self, source: Iterator[SliceRef]) -> SliceRef | None:
         """The next slice that was not asked for yet."""
         with self._taking:
-            for one in source if not self._stop else ():
+            for one in source if not (self._stop or self._claims.stopped) else ():
                 if not self._claims.take(one):
                     continue
-                with self._lock:
-                    if self._refused(one):
-                        continue
-                    self._busy += 1
-                return one
+                note = self._refusal(one)
+                if not note:
+                    return one
+                self._claims.give_back(one)
+                self._leave_out(note)
         self._ended.set()
         return None
 
-    def _refused(self, one: SliceRef) -> bool:
-        if self._failures.get(one.region, 0) >= _MAX_FAILURES:
-            self._result.failed += 1
-            return True
-        if self._gave_up:
-            self._leave_out("guests kept the cache busy")
-            return True
-        if self._result.fetched_bytes + (self._busy + 1) * SLICE_BYTES > self._max_bytes:
-            self._leave_out(OVER_LIMIT)
-            return True
-        return False
+    def _refusal(self, one: SliceRef) -> str:
+        """Why it must not be fetched; "" if it may."""
+        with self._lock:
+            if self._failures.get(one.region, 0) >= _MAX_FAILURES:
+                return _FAILED
+            if self._gave_up:
+                return "guests kept the cache busy"
+            coming = self._claims.coming_bytes
+            return self._budget.refusal(self._result.fetched_bytes, coming) if self._budget else ""
 
     def _may_go_on(self, number: int) -> bool:
         """Threads beyond the share that guests leave wait, until all is done; one always goes on unless all must."""
@@ -165,34 +196,42 @@ class Warmer:
             self._ended.wait(_IDLE_SECONDS)
         return False
 
-    def _fetch(self, one: SliceRef) -> None:
+    def _fetch(self, one: SliceRef) -> bool:
+        """Is it in the cache now?"""
         try:
             with self._limits.slot():
                 present = self._cache.fetch(one)
         except ChainwrightError as error:
+            self._claims.give_back(one)
             with self._lock:
-                self._busy -= 1
                 self._result.failed += 1
                 self._result.errors[one.region] = str(error)
                 if not isinstance(error, NotFound):
                     self._failures[one.region] = self._failures.get(one.region, 0) + 1
             logger.warning("layer %s slice %d of %s: %s", one.layer_id, one.number, one.region, error)
-            return
+            return False
+        if self._budget and not present:
+            self._budget.spend(one.length)
+        self._claims.done(one)
         with self._lock:
-            self._busy -= 1
             self._failures[one.region] = 0
             if present:
                 self._result.present += 1
-                return
+                return True
             self._result.fetched += 1
             self._result.fetched_bytes += one.length
             if self._result.first_seconds is None:
                 self._result.first_seconds = clock.monotonic() - self._started
         self._limits.spend(one.length, beside_guests=self._watch.guests_read)
+        return True
 
     def _leave_out(self, note: str) -> None:
-        self._result.left_out += 1
-        self._result.note = note
+        with self._lock:
+            if note == _FAILED:
+                self._result.failed += 1
+            else:
+                self._result.left_out += 1
+                self._result.note = note
 
     def _tell(self) -> None:
         with self._lock:
@@ -206,7 +245,9 @@ class Warmer:
         """One line: how far, how fast, how long still."""
         done = self._result.fetched + self._result.present + self._result.failed + self._result.left_out
         rate = self._result.fetched_bytes / max(seconds, 0.001)
-        text = f"warm: {done}/{max(self._total, done)} slices, {human_bytes(self._result.fetched_bytes)} fetched"
+        text = (
+            f"{self._name}: {done}/{max(self._total, done)} slices, {human_bytes(self._result.fetched_bytes)} fetched"
+        )
         text += f", {human_bytes(rate)}/s"
         if done and self._total > done:
             text += f", ETA {human_seconds(seconds / done * (self._total - done))}"

@@ -1,5 +1,7 @@
 """`chainwright warm`: what the next start will read, into a region's cache."""
 
+import logging
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -29,6 +31,8 @@ def warm(
     """
     from tasks.stages import warm as stage
 
+    if not json:
+        _show_progress()
     results = stage.warm_disks(fleet_of(fleet_file), disks, region, dry_run=dry_run)
     if json:
         print_json(results)
@@ -37,6 +41,15 @@ def warm(
             _print(result)
     if any("error" in result for result in results):
         raise typer.Exit(EXIT_FAILED)
+
+
+def _show_progress() -> None:
+    """A line every ten seconds, on standard error."""
+    logger = logging.getLogger("tasks.cache.warmer")
+    logger.setLevel(logging.INFO)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger.handlers = [handler]
 
 
 def _print(result: dict[str, Any]) -> None:

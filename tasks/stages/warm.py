@@ -1,6 +1,7 @@
 """Warm: what the next start of a disk will read, into a region's cache, before it does."""
 
 import logging
+import secrets
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -9,21 +10,22 @@ from typing import Any
 
 from tasks import clock
 from tasks.cache.guests import GuestLimits, GuestWatch
-from tasks.cache.limits import SharedLimits
+from tasks.cache.ledger import SharedBudget
 from tasks.cache.regional import NotInCache, RegionalCache, SliceRef
 from tasks.cache.slices import wanted_slices
 from tasks.cache.tables import LayerTables, Read
-from tasks.cache.warmer import OVER_LIMIT, Claims, Warmer
+from tasks.cache.warmer import Claims, Warmer
 from tasks.errors import ChainwrightError, ConfigError, Transient
 from tasks.settings import Fleet, Region
 from tasks.stages import warm_order
 from tasks.stages.warm_chain import LayerAt, Reader, WarmChain, load_chain, read_all_tables, windows
+from tasks.stages.warm_limits import limit_now, shared_budget, shared_limits
 from tasks.stages.warm_plan import reader_regions
 from tasks.store import keys
 from tasks.store.base import ObjectStore
 from tasks.store.connect import control_store, open_stores
 from tasks.store.heads import HeadStore
-from tasks.units import SLICE_BYTES, human_bytes
+from tasks.units import SLICE_BYTES
 
 logger = logging.getLogger(__name__)
 
@@ -56,8 +58,11 @@ def warm(
     dry_run: bool,
     max_bytes: int | None = None,
     claims: Claims | None = None,
+    run: str = "",
 ) -> dict[str, Any]:
     """One disk in one region: fetch what its guest's reads touch and the cache lacks. Safe to repeat: it goes on.
+
+    Disks that are warmed under the same name `run` share its bound on bytes; without one, the disk is a run of its own.
 
     {"disk_id", "region", "dry_run", "chain_layers", "slices", "bytes", "useful_bytes", "chain_bytes", "present",
     "fetched", "fetched_bytes", "shared" (asked for by another disk of this process), "missing", "left_out", "failed",
@@ -75,8 +80,9 @@ def warm(
     result = {"disk_id": disk_id, "region": region, "dry_run": dry_run, "chain_layers": len(chain.layers)}
     result["chain_bytes"] = sum(layer.size_bytes for layer in chain.layers)
     if dry_run:
-        return result | _rehearse(chain, stores, settings, _limit(fleet, chain, settings, max_bytes))
-    return result | _fetch(fleet, chain, settings, max_bytes, claims)
+        return result | _rehearse(chain, stores, settings, limit_now(fleet, chain, settings, max_bytes))
+    budget = shared_budget(fleet, chain, settings, max_bytes, run or secrets.token_hex(8))
+    return result | _fetch(chain, stores, settings, _warmer(fleet, chain, settings, budget, claims or Claims()))
 
 
 def warm_disks(fleet: Fleet, disk_ids: Sequence[str], region: str, *, dry_run: bool) -> list[dict[str, Any]]:
@@ -84,16 +90,20 @@ def warm_disks(fleet: Fleet, disk_ids: Sequence[str], region: str, *, dry_run: b
 
     A disk that fails has {"disk_id", "region", "error"}.
     """
-    claims = Claims()
+    claims, run = Claims(), secrets.token_hex(8)
 
     def one(disk_id: str) -> dict[str, Any]:
         try:
-            return warm(fleet, disk_id, region, dry_run=dry_run, claims=claims)
+            return warm(fleet, disk_id, region, dry_run=dry_run, claims=claims, run=run)
         except ChainwrightError as error:
             return {"disk_id": disk_id, "region": region, "error": str(error)}
 
     with ThreadPoolExecutor(max(1, len(disk_ids))) as pool:
-        return list(pool.map(one, disk_ids))
+        try:
+            return list(pool.map(one, disk_ids))
+        except BaseException:  # an interrupt must not wait for the disks' ends
+            claims.stop()
+            raise
 
 
 def warm_result(fleet: Fleet, disk_id: str, *, dry_run: bool = False) -> list[dict[str, Any]]:
@@ -135,28 +145,29 @@ def _rehearse(
     }
 
 
-def _fetch(
-    fleet: Fleet, chain: WarmChain, settings: Region, max_bytes: int | None, claims: Claims | None
-) -> dict[str, Any]:
-    cache, wish = RegionalCache(settings.cache_url, "warm"), _Wish()
-    limit, note = _limit(fleet, chain, settings, max_bytes)
-    warmer = Warmer(
-        cache,
-        _limits(fleet, settings.name),
+def _warmer(fleet: Fleet, chain: WarmChain, settings: Region, budget: SharedBudget, claims: Claims) -> Warmer:
+    return Warmer(
+        RegionalCache(settings.cache_url, "warm"),
+        shared_limits(fleet, settings.name),
         _watch(fleet, chain, settings),
         concurrency=fleet.warm.concurrency,
-        max_bytes=limit,
+        budget=budget,
         claims=claims,
+        name=f"{chain.disk_id} in {settings.name}",
     )
+
+
+def _fetch(chain: WarmChain, stores: dict[str, ObjectStore], settings: Region, warmer: Warmer) -> dict[str, Any]:
+    cache, wish = RegionalCache(settings.cache_url, "warm"), _Wish()
     warmer.run(_counted(warm_order.opening(chain.layers), wish))
-    reader = _through(cache, warmer)
+    reader = _through(cache, warmer, stores)
     tables = read_all_tables(chain, reader)
     rest = _ordered(chain, tables, reader, wish)
     if not chain.fresh:  # else the map is read while its windows are fetched
         rest = iter(list(rest))
         warmer.expect(wish.slices)
     done = warmer.run(rest)
-    logger.info("disk %s in %s: %s", chain.disk_id, settings.name, warmer.progress(done.seconds))
+    logger.info("%s", warmer.progress(done.seconds))
     if done.failed:
         causes = "; ".join(f"{name}: {text}" for name, text in done.errors.items())
         raise Transient(
@@ -174,7 +185,7 @@ def _fetch(
         "seconds": done.seconds,
         "first_seconds": done.first_seconds,
         "paused_seconds": done.paused_seconds,
-        "note": note if done.note == OVER_LIMIT else done.note,
+        "note": done.note,
     }
 
 
@@ -200,14 +211,20 @@ def _facts(wish: _Wish) -> dict[str, Any]:
     return {"slices": wish.slices, "bytes": wish.bytes, "useful_bytes": wish.useful_bytes, "windows": wish.windows}
 
 
-def _through(cache: RegionalCache, warmer: Warmer) -> Reader:
-    """Reads by the ordinary URL, of slices that were fetched first: what is read is warm thereafter."""
+def _through(cache: RegionalCache, warmer: Warmer, stores: dict[str, ObjectStore]) -> Reader:
+    """Reads by the ordinary URL, of slices that were fetched first: what is read is warm thereafter.
+
+    What a limit forbids to fetch is read without filling the cache.
+    """
+    peeking = _peeking(cache, stores)
 
     def reader(layer: LayerAt) -> Read:
         def read(start: int, length: int) -> bytes:
-            for number in range(start // SLICE_BYTES, (start + length - 1) // SLICE_BYTES + 1):
-                warmer.fetch_now(SliceRef(layer.layer_id, layer.region, number, layer.size_bytes))
-            return cache.read(layer.layer_id, layer.region, start, length)
+            numbers = range(start // SLICE_BYTES, (start + length - 1) // SLICE_BYTES + 1)
+            slices = [SliceRef(layer.layer_id, layer.region, number, layer.size_bytes) for number in numbers]
+            if all(warmer.fetch_now(one) for one in slices):
+                return cache.read(layer.layer_id, layer.region, start, length)
+            return peeking(layer)(start, length)
 
         return read
 
@@ -240,38 +257,3 @@ def _watch(fleet: Fleet, chain: WarmChain, settings: Region) -> GuestWatch:
     tip = chain.layers[0]
     one = SliceRef(tip.layer_id, tip.region, 0, tip.size_bytes)
     return GuestWatch(log, lambda: probe.seconds_of_a_hit(one), limits)
-
-
-def _limit(fleet: Fleet, chain: WarmChain, settings: Region, max_bytes: int | None) -> tuple[int, str]:
-    """Bytes that this run may fetch, and what bounds them."""
-    allowed, note = allowed_bytes(chain, settings, fleet.warm.cache_share)
-    asked = fleet.warm.bytes_per_run if max_bytes is None else max_bytes
-    return (allowed, note) if allowed <= asked else (asked, "the run's limit of bytes")
-
-
-def _limits(fleet: Fleet, region: str) -> SharedLimits:
-    folder, asked = Path(fleet.work_dir) / "warm" / region, fleet.warm
-    return SharedLimits(folder, asked.concurrency, asked.bytes_per_second, asked.bytes_per_second_beside_guests)
-
-
-def allowed_bytes(chain: WarmChain, settings: Region, share: float) -> tuple[int, str]:
-    """How much may be fetched without pushing out what is hotter, and why not more.
-
-    The cache drops what was not read for longest. While all that came in fits, nothing is dropped. Beyond that, the
-    days whose fetches fill the cache are its horizon: what was read since then is kept. A disk that was read within the
-    horizon is as hot as what it pushes out; a colder one may only use the room that is left.
-    """
-    if not settings.cache_bytes:
-        return 1 << 62, ""
-    capacity = int(settings.cache_bytes * share)
-    total, horizon = 0, None
-    for days_ago, fetched in chain.pressure:
-        total += fetched
-        if total > capacity and horizon is None:
-            horizon = days_ago
-    if horizon is None:
-        room = max(0, capacity - total)
-        return room, f"the cache's share for warming ({human_bytes(capacity)}) is full"
-    if chain.disk_days_ago is not None and chain.disk_days_ago <= horizon:
-        return capacity // 2, "half of the cache's share for warming is one disk's limit"
-    return 0, f"colder than what the cache holds (all of it was read within {horizon + 1} days)"

@@ -20,7 +20,6 @@ def new_warmer(
         SharedLimits(folder, CONCURRENCY, 0, beside_guests),
         watch or new_watch(cache, probed),
         concurrency=CONCURRENCY,
-        max_bytes=1 << 40,
     )
 
 

@@ -203,9 +203,7 @@ def test_a_full_disk_does_not_stop_guests(parts, tmp_path):
 
 def warmer(cache: CacheServer, folder, **watch) -> Warmer:
     guests = GuestWatch(cache.access_log, lambda: None, GuestLimits(**watch))
-    return Warmer(
-        RegionalCache(cache.url, "warm", 5), SharedLimits(folder, 4, 0), guests, concurrency=4, max_bytes=1 << 40
-    )
+    return Warmer(RegionalCache(cache.url, "warm", 5), SharedLimits(folder, 4, 0), guests, concurrency=4)
 
 
 def slices_of(layer: str, region: str) -> list[SliceRef]:

@@ -15,8 +15,8 @@ from tasks.cache.regional import SliceRef
 from tasks.cache.warmer import Claims, Warmer
 from tasks.inventory.reads import latency_bucket
 from tasks.settings import Region
-from tasks.stages.warm import allowed_bytes
 from tasks.stages.warm_chain import WarmChain
+from tasks.stages.warm_limits import allowed_bytes
 from tasks.units import GIB, MIB
 
 
@@ -94,7 +94,7 @@ def test_warming_is_as_slow_as_guests_need(tmp_path, log, least, most):
     path = tmp_path / "access.log"
     path.write_text("")
     watch = GuestWatch(path if log else None, lambda: None, GuestLimits())
-    run = Warmer(Cache(), SharedLimits(tmp_path, 4, 0, 20 * MIB), watch, concurrency=4, max_bytes=1 << 40)  # type: ignore[arg-type]
+    run = Warmer(Cache(), SharedLimits(tmp_path, 4, 0, 20 * MIB), watch, concurrency=4)  # type: ignore[arg-type]
     done = run.run(SliceRef("a" * 32, "r", number, 40 * MIB) for number in range(5))
     assert done.fetched == 5
     assert least < done.seconds < most
@@ -120,7 +120,7 @@ def test_a_slice_is_claimed_once():
 
 def test_progress_tells_how_long_it_still_takes(tmp_path):
     watch = GuestWatch(None, lambda: None, GuestLimits())
-    run = Warmer(Cache(), SharedLimits(tmp_path, 2, 0), watch, concurrency=2, max_bytes=1 << 40)  # type: ignore[arg-type]
+    run = Warmer(Cache(), SharedLimits(tmp_path, 2, 0), watch, concurrency=2)  # type: ignore[arg-type]
     run.run(SliceRef("a" * 32, "r", number, 40 * MIB) for number in range(5))
     assert "ETA" not in run.progress(10.0)
     run.expect(20)
