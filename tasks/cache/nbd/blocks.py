@@ -118,22 +118,25 @@ class Fetch:
 
 
 class BlockStore:
-    """Least recently used blocks, plus a bounded part that is kept. Callers hold their own lock."""
+    """Least recently used blocks, plus a part for what data must not push out. Callers hold their own lock.
+
+    Both are bounded. What is pushed out of the second by its like (chains that were opened later) goes to the first.
+    """
 
     def __init__(self, capacity_bytes: int, kept_bytes: int) -> None:
         self._capacity = max(1, capacity_bytes // BLOCK_BYTES)
         self._kept_capacity = kept_bytes // BLOCK_BYTES
         self._recent: OrderedDict[tuple[str, int], bytes] = OrderedDict()
-        self._kept: dict[tuple[str, int], bytes] = {}
+        self._kept: OrderedDict[tuple[str, int], bytes] = OrderedDict()
 
     def get(self, key: tuple[str, int]) -> bytes | None:
         """The block, now the most recent one; None if it is not here."""
-        block = self._kept.get(key)
-        if block is None:
-            block = self._recent.get(key)
+        for part in (self._kept, self._recent):
+            block = part.get(key)
             if block is not None:
-                self._recent.move_to_end(key)
-        return block
+                part.move_to_end(key)
+                return block
+        return None
 
     def keeps(self, key: tuple[str, int]) -> bool:
         """Is the block here, in the part that is kept?"""
@@ -141,9 +144,11 @@ class BlockStore:
 
     def put(self, key: tuple[str, int], block: bytes, *, keep: bool) -> None:
         """Add a block; the oldest ones go when there are too many."""
-        if keep and len(self._kept) < self._kept_capacity:
+        if keep and self._kept_capacity:
             self._kept[key] = block
-            return
+            if len(self._kept) <= self._kept_capacity:
+                return
+            key, block = self._kept.popitem(last=False)
         self._recent[key] = block
         self._recent.move_to_end(key)
         while len(self._recent) > self._capacity:

@@ -42,7 +42,7 @@ class Exporter:
         self._chains = chains
         self._lock = threading.Lock()
         self._layers: dict[str, Layer] = {}
-        self._prefetched: set[str] = set()
+        self._prefetched: dict[str, set[str]] = {}  # by disk: the layers, as long as connections are open
         self._readers: dict[str, tuple[Reader, int]] = {}  # by disk: who, and how many connections are open
 
     def open(self, name: str) -> Export:
@@ -68,6 +68,8 @@ class Exporter:
                 reader, count = self._readers.pop(disk)
                 if count > 1:
                     self._readers[disk] = (reader, count - 1)
+                else:
+                    self._prefetched.pop(disk, None)  # it may have left the memory when the disk starts again
 
     def _enter(self, disk: str) -> Reader:
         with self._lock:
@@ -85,12 +87,12 @@ class Exporter:
             read_ahead(self.blocks, starts, reader)
 
     def _prefetch_chain(self, disk: str, layers: list[Layer], reader: Reader) -> None:
-        """Once per disk and chain: a new tip is another chain."""
+        """Once per start and layer: a new tip is another chain."""
         with self._lock:
             known = [self._layers.setdefault(layer.layer_id, layer) for layer in layers]
-            marks = {f"{disk}/{layer.layer_id}": layer for layer in known}
-            fresh = [layer for mark, layer in marks.items() if mark not in self._prefetched]
-            self._prefetched.update(marks)
+            marked = self._prefetched.setdefault(disk, set()) if known else set()
+            fresh = [layer for layer in known if layer.layer_id not in marked]
+            marked.update(layer.layer_id for layer in known)
         share_out(fresh, _PREFETCH_THREADS, "prefetch", partial(self._prefetch, reader))
 
     def _load_chain(self, disk: str) -> ChainFile:

@@ -19,6 +19,7 @@ from tasks.units import SLICE_BYTES
 
 _STATUS = re.compile(rb"HTTP/1\.1 ([0-9]{3})[ \r]")
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,15})-([0-9]{1,15})/([0-9]{1,15})")
+_LENGTH = re.compile("[0-9]{1,15}")
 _MAX_LINE = 8192
 _MAX_HEADERS = 100
 _MAX_ERROR_BODY = 65536
@@ -194,7 +195,7 @@ class RangeConnection:
     def _skip_body(self, headers: dict[str, str]) -> None:
         """Error texts are short; anything else costs the connection."""
         length = headers.get("content-length", "")
-        if not length.isdigit() or int(length) > _MAX_ERROR_BODY:
+        if not _LENGTH.fullmatch(length) or int(length) > _MAX_ERROR_BODY:
             self.close()
             return
         self.fill(memoryview(bytearray(int(length))))

@@ -53,7 +53,9 @@ class BlockReader:
     """Thread-safe."""
 
     def __init__(self, options: Options) -> None:
+        """Permanent: the URL is none."""
         self._options = options
+        RangeConnection(options.url, options.client)
         self._lock = threading.Lock()
         self._store = BlockStore(options.memory_bytes, options.memory_bytes)
         self._pending: dict[tuple[str, int], Fetch] = {}

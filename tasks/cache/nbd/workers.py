@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 from typing import TYPE_CHECKING, TypeVar
@@ -13,13 +14,15 @@ if TYPE_CHECKING:
 
     Job = Callable[[RangeConnection], object]
 
+logger = logging.getLogger(__name__)
+
 Item = TypeVar("Item")
 
 DEMAND, PREFETCH, NOTE = 0, 1, 2  # how urgent
 
 
 class Workers:
-    """Started when they are needed, up to `threads`; the most urgent job comes first. A job must not raise."""
+    """Started when they are needed, up to `threads`; the most urgent job comes first. What a job raises is logged."""
 
     def __init__(self, threads: int, connect: Callable[[], RangeConnection]) -> None:
         self._threads = threads
@@ -44,7 +47,11 @@ class Workers:
         connection = self._connect()
         while True:
             job = self._queue.get()[2]
-            job(connection)
+            try:
+                job(connection)
+            except Exception:  # the thread is needed for the next one
+                logger.exception("a job of the exporter failed")
+                connection.close()
             with self._lock:
                 self._unfinished -= 1
 

@@ -28,3 +28,11 @@ def test_urgent_jobs_come_first():
     first.set()
     assert done.wait(5)
     assert order == [DEMAND, DEMAND, PREFETCH, PREFETCH]
+
+
+def test_a_job_that_fails_costs_no_thread(caplog):
+    pool, done = workers(1), threading.Event()
+    pool.submit(DEMAND, lambda _connection: 1 // 0)
+    pool.submit(DEMAND, lambda _connection: done.set())
+    assert done.wait(5)
+    assert "ZeroDivisionError" in caplog.text
