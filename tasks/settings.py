@@ -14,6 +14,7 @@ from tasks.plan.policy import Policy
 
 ENV_FLEET = "CHAINWRIGHT_FLEET"  # path of fleet.toml
 CREDENTIALS_FILE = "credentials.env"  # beside fleet.toml, optional: NAME=value lines for the *_key_env variables
+USER_AGENT = "chainwright-worker"  # towards the stores: their access logs tell Chainwright's own reads from guests'
 REGION_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from tasks.chain.layer import DISK_ID, LAYER_ID, layer_id_of
 from tasks.units import SLICE_BYTES
 
-CACHE_USER_AGENT = "chainwright-cache"  # what nginx calls itself towards the stores
+OWN_USER_AGENTS = "chainwright-"  # how all of them begin: nginx's (chainwright-cache) and tasks.settings.USER_AGENT
 _LAYERS = "layers/"  # in a region's bucket
 _RANGE = re.compile(r"bytes=([0-9]{1,15})-([0-9]{0,15})")
 _REGION = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
@@ -73,13 +73,13 @@ def parse_cache_line(line: bytes) -> Access | None:
         raise ValueError(f"not a line of the cache's log: {error!r}") from None
 
 
-def parse_store_line(line: bytes, region: str) -> Access | None:
-    """A line of an S3 server access log of the region's bucket. None for what is no outside read of a layer."""
+def parse_store_line(line: bytes, region: str, bucket: str) -> Access | None:
+    """A line of an S3 server access log. None for what is no outside read of a layer in the region's bucket."""
     fields = [m.group(m.lastindex or 3) for m in _S3_FIELD.finditer(line.decode("utf-8", "replace"))]
     if len(fields) < _S3_FIELDS:
         raise ValueError("not a line of an S3 server access log")
-    layer_id = _layer_of(urllib.parse.unquote(fields[7]))
-    if fields[6] != "REST.GET.OBJECT" or layer_id is None or fields[16].startswith(CACHE_USER_AGENT):
+    layer_id = _layer_of(urllib.parse.unquote(fields[7])) if fields[1] == bucket else None
+    if fields[6] != "REST.GET.OBJECT" or layer_id is None or fields[16].startswith(OWN_USER_AGENTS):
         return None
     if int(_dash(fields[9])) not in _READ_STATUS:
         return None

@@ -13,7 +13,7 @@ from obstore.store import S3Store
 from tasks import retry
 from tasks.chain.qcow2_ranges import Block
 from tasks.errors import ConfigError, NotFound, Permanent, PreconditionFailed, Transient
-from tasks.settings import Region
+from tasks.settings import USER_AGENT, Region
 from tasks.store.base import ObjectStore
 
 
@@ -87,7 +87,12 @@ def _open(region: Region) -> S3Store:
         access_key_id=credentials[0],
         secret_access_key=credentials[1],
         virtual_hosted_style_request=not region.endpoint,
-        client_options={"allow_http": True, "timeout": timedelta(seconds=120), "connect_timeout": timedelta(seconds=5)},
+        client_options={
+            "allow_http": True,
+            "timeout": timedelta(seconds=120),
+            "connect_timeout": timedelta(seconds=5),
+            "user_agent": USER_AGENT,
+        },
         # Our own policy retries (tasks.retry); the library would wait minutes.
         retry_config={"max_retries": 1, "retry_timeout": timedelta(seconds=30)},
     )

@@ -24,7 +24,7 @@ from tasks.units import GIB
 
 logger = logging.getLogger(__name__)
 
-MAX_BYTES = 1 * GIB  # of logs per call; the next call goes on
+MAX_BYTES = 1 * GIB  # of logs per step: what was read until then is in the manifest
 
 Parser = Callable[[bytes], Access | None]
 
@@ -37,11 +37,20 @@ class _Counts:
 
 
 def collect(fleet: Fleet, region: str, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
-    """Everything new in the region's logs, exactly once; runs where the logs are.
+    """Everything new in the region's logs, exactly once; runs where the logs are. In steps of about `max_bytes`.
 
     {"region", "lines", "bad_lines", "own_lines", "bytes", "reads", "boot_traces", "note"}. Safe to repeat and to run
     twice at once (PreconditionFailed: the other one has done it). Before the first scan nothing is read.
     """
+    total = _collect_step(fleet, region, max_bytes)
+    step = total
+    while step["bytes"] >= max_bytes:
+        step = _collect_step(fleet, region, max_bytes)
+        total = _add(total, {key: value for key, value in step.items() if key not in ("region", "note")})
+    return total
+
+
+def _collect_step(fleet: Fleet, region: str, max_bytes: int) -> dict[str, Any]:
     settings = fleet.region(region)
     control = control_store(fleet)
     snapshot = manifest.current_snapshot(control)
@@ -89,7 +98,7 @@ def _collect_store(
     cursor, counts = ObjectsCursor.from_json(before), _Counts()
     store, prefix = _log_store(region, region.store_log)
     lines = _flat(new_objects(store, prefix, cursor, max_bytes))
-    _roll(lines, lambda line: parse_store_line(line, region.name), rollup, counts)
+    _roll(lines, lambda line: parse_store_line(line, region.name, region.bucket), rollup, counts)
     return _append(control, name, before, cursor.to_json(), rollup, counts)
 
 

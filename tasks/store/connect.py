@@ -7,7 +7,7 @@ import boto3
 from botocore.config import Config
 
 from tasks.errors import ConfigError
-from tasks.settings import Fleet, Region
+from tasks.settings import USER_AGENT, Fleet, Region
 from tasks.store.base import ObjectStore
 from tasks.store.retrying import RetryingStore
 from tasks.store.s3 import S3Store
@@ -60,6 +60,7 @@ def make_client(region: Region) -> "S3Client":
             aws_access_key_id=_credential(region, region.access_key_env),
             aws_secret_access_key=_credential(region, region.secret_key_env),
             config=Config(
+                user_agent=USER_AGENT,
                 retries={"total_max_attempts": 1, "mode": "standard"},
                 s3={"addressing_style": "path" if region.endpoint else "auto"},
                 request_checksum_calculation="when_required",

@@ -155,6 +155,14 @@ def test_junk_in_the_log_is_counted_and_passed_over(site):
     assert totals(fleet) == (2, 20)
 
 
+def test_more_than_one_step_of_log_is_read_to_its_end(site):
+    fleet, cache, (here, _), _ = site
+    guest_reads(cache, here, 5)
+    done = reads.collect(fleet, "us-east", max_bytes=600)  # one or two lines
+    assert done["lines"] == 5
+    assert totals(fleet) == (5, 50)
+
+
 def test_the_boot_trace_is_in_order_of_first_touch(site):
     fleet, cache, (here, there), _ = site
     import time

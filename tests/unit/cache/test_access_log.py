@@ -3,6 +3,7 @@ import json
 import pytest
 
 from tasks.cache.access_log import parse_cache_line, parse_store_line
+from tasks.settings import USER_AGENT
 from tasks.units import SLICE_BYTES
 
 LAYER = "ab" * 16
@@ -71,14 +72,22 @@ def test_what_is_no_line_is_refused(line):
 
 
 AWS = (
-    '79a5 cw-eu [06/Feb/2026:00:00:38 +0000] {ip} 79a5 3E57 {op} {key} "GET /cw-eu/layers HTTP/1.1" {status} - '
+    '79a5 {bucket} [06/Feb/2026:00:00:38 +0000] {ip} 79a5 3E57 {op} {key} "GET /cw-eu/layers HTTP/1.1" {status} - '
     '{sent} 4406 41 28 "-" "{agent}" - host SigV4 cipher - cw-eu.s3.amazonaws.com TLSv1.2 - -'
 )
 
 
-def aws(ip="10.1.2.3", op="REST.GET.OBJECT", key=f"layers/{LAYER}.qcow2", status=206, sent="2048", agent="curl/8"):
-    line = AWS.format(ip=ip, op=op, key=key, status=status, sent=sent, agent=agent)
-    return parse_store_line(line.encode(), "eu-west")
+def aws(
+    ip="10.1.2.3",
+    op="REST.GET.OBJECT",
+    key=f"layers/{LAYER}.qcow2",
+    status=206,
+    sent="2048",
+    agent="curl/8",
+    bucket="cw-eu",
+):
+    line = AWS.format(bucket=bucket, ip=ip, op=op, key=key, status=status, sent=sent, agent=agent)
+    return parse_store_line(line.encode(), "eu-west", "cw-eu")
 
 
 def test_a_read_past_the_cache_is_found_in_the_stores_log():
@@ -96,6 +105,8 @@ def test_a_read_past_the_cache_is_found_in_the_stores_log():
         {"key": "-"},
         {"status": 403},
         {"agent": "chainwright-cache"},
+        {"agent": USER_AGENT},
+        {"bucket": "another-bucket-that-logs-here"},
     ],
 )
 def test_what_is_no_outside_read_of_a_layer_is_left_out(changes):
@@ -105,7 +116,7 @@ def test_what_is_no_outside_read_of_a_layer_is_left_out(changes):
 @pytest.mark.parametrize("line", [b"", b"a b c", b"\xff" * 50, aws.__name__.encode() * 100])
 def test_other_lines_of_a_stores_log_are_refused(line):
     with pytest.raises(ValueError):
-        parse_store_line(line, "eu-west")
+        parse_store_line(line, "eu-west", "cw-eu")
 
 
 def test_an_agent_with_quotes_does_not_shift_the_fields():

@@ -1,4 +1,5 @@
 import gzip
+import os
 import shutil
 
 import pytest
@@ -123,10 +124,38 @@ def test_no_log_yet_is_no_error(log):
     assert numbers(log, LogCursor()) == []
 
 
-def test_a_broken_archive_is_named(log):
+def test_a_broken_archive_is_named_and_the_rest_is_read(log, caplog):
+    writer, cursor = Writer(log), LogCursor()
     log.with_name(log.name + ".1.gz").write_bytes(b"\x1f\x8b\x08\x00garbage")
-    with pytest.raises(Permanent, match=r"access\.log\.1\.gz"):
-        numbers(log, LogCursor())
+    log.with_name(log.name + ".2.gz").write_bytes(gzip.compress(os.urandom(1000).hex().encode() + b"\n")[:-50])
+    writer.write(2)
+    assert numbers(log, cursor) == [0, 1]
+    assert "access.log.1.gz" in caplog.text
+    assert "access.log.2.gz" in caplog.text
+
+
+def test_an_archive_that_is_being_written_is_passed_over(log, caplog):
+    writer, cursor = Writer(log), LogCursor()
+    writer.write(3)
+    log.rename(log.with_name(log.name + ".1"))
+    archive = log.with_name(log.name + ".1.gz")
+    whole = gzip.compress(log.with_name(log.name + ".1").read_bytes())
+    archive.write_bytes(whole[:20])
+    assert numbers(log, cursor) == [0, 1, 2]
+    assert not caplog.text
+    log.with_name(log.name + ".1").unlink()
+    archive.write_bytes(whole)
+    assert numbers(log, saved(cursor)) == []
+
+
+def test_an_archive_that_is_done_is_not_unpacked_again(log, monkeypatch):
+    writer, cursor = Writer(log), LogCursor()
+    writer.write(100_000)
+    log.with_name(log.name + ".1.gz").write_bytes(gzip.compress(log.read_bytes()))
+    log.unlink()
+    assert len(numbers(log, cursor, 1 << 30)) == 100_000
+    monkeypatch.setattr(gzip.GzipFile, "seek", lambda *_: pytest.fail("unpacked"))
+    assert numbers(log, saved(cursor)) == []
 
 
 @pytest.mark.parametrize("text", ["{", "[1]", '[["a","b"]]', "5"])
