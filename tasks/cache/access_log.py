@@ -16,6 +16,8 @@ _RANGE = re.compile(r"bytes=([0-9]{1,15})-([0-9]{0,15})")
 _REGION = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _READ_STATUS = (200, 206)
 _MAX_NUMBER = 1 << 53
+_YEAR_9999 = 253_370_764_800
+_LONGEST_START = 3600  # seconds from a start to a read of it, clocks that differ included
 _S3_FIELD = re.compile(r'"((?:[^"\\]|\\.)*)"|\[([^\]]*)\]|(\S+)')
 _S3_FIELDS = 17  # up to the user agent
 
@@ -53,19 +55,20 @@ def parse_cache_line(line: bytes) -> Access | None:
         if status not in _READ_STATUS or raw["method"] != "GET":
             return None
         first, last = _range_of(str(raw["range"] or raw["slice"]))
+        sent, time = int(_number(raw["sent"])) if raw["main"] else 0, _moment(raw["time"])
         return Access(
-            time=_number(raw["time"]),
+            time=time,
             layer_id=_matching(LAYER_ID, raw["layer"]),
             layer_region=_matching(_REGION, raw["layer_region"]) if raw["layer_region"] else "",
             reader_ip="",
             cache_status="hit" if raw["cache"] == "HIT" else "miss",
             first=first,
-            last=last,
-            sent=int(_number(raw["sent"])) if raw["main"] else 0,
+            last=min(last, first + sent - 1) if raw["main"] else last,  # a range may be asked for far beyond the end
+            sent=sent,
             upstream_bytes=_sum(raw["upstream_bytes"]),
             seconds=_number(raw["seconds"]),
             disk_id=_matching(DISK_ID, raw["disk"]) if raw["disk"] else "",
-            start=int(_number(raw["start"] or 0)),
+            start=_start(raw["start"], time),
             client=str(raw["client"]),
             main=bool(raw["main"]),
         )
@@ -117,6 +120,20 @@ def _number(value: Any) -> float:
     if not 0 <= number < _MAX_NUMBER:
         raise ValueError(f"{value!r} is out of bounds")
     return number
+
+
+def _moment(value: Any) -> float:
+    """Unix seconds that a timestamp can hold."""
+    number = _number(value)
+    if number >= _YEAR_9999:
+        raise ValueError(f"{value!r} is no time")
+    return number
+
+
+def _start(value: Any, time: float) -> int:
+    """The start that a read at `time` says it belongs to; 0 for one that it cannot: readers mark first minutes only."""
+    start = int(_number(value or 0))
+    return start if abs(time - start) <= _LONGEST_START else 0
 
 
 def _sum(text: str) -> int:

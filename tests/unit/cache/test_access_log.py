@@ -3,6 +3,7 @@ import json
 import pytest
 
 from tasks.cache.access_log import parse_cache_line, parse_store_line
+from tasks.inventory.reads import RollUp
 from tasks.settings import USER_AGENT
 from tasks.units import SLICE_BYTES
 
@@ -56,6 +57,8 @@ def test_what_read_nothing_is_left_out(changes):
         {"sent": "1e300"},
         {"seconds": "nan"},
         {"time": "Infinity"},
+        {"time": "999999999999"},
+        {"start": "nan"},
         {"status": "ok"},
         {"upstream_bytes": "x"},
     ],
@@ -63,6 +66,19 @@ def test_what_read_nothing_is_left_out(changes):
 def test_hostile_values_are_refused(changes):
     with pytest.raises(ValueError):
         parse(**changes)
+
+
+def test_a_range_counts_as_far_as_it_was_answered():
+    assert list(parse(range="bytes=5-999999999999999", sent="100").slices) == [0]
+    assert list(parse(range="bytes=5-999999999999999", sent=str(SLICE_BYTES)).slices) == [0, 1]
+
+
+@pytest.mark.parametrize("start", ["999999999999", "4102444800", "1795395000", "1"])
+def test_a_start_that_a_read_cannot_belong_to_makes_no_boot_trace(start):
+    rollup = RollUp("us-east", {})
+    rollup.add(parse(start=start))
+    assert len(rollup.reads()) == 1
+    assert len(rollup.boot_traces()) == 0
 
 
 @pytest.mark.parametrize("line", [b"", b"{", b"[]", b"1", b"\xff\xfe", b"{}", b"[" * 100_000, LAYER.encode()])
