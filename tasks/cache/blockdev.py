@@ -45,14 +45,22 @@ def as_arguments(nodes: Sequence[dict[str, Any]]) -> list[str]:
     return [part for node in nodes for part in ("-blockdev", json.dumps(node, separators=(",", ":")))]
 
 
-def as_libvirt_xml(layers: Sequence[str], disk_id: str, socket: Path, target: str = "vda") -> str:
-    """A libvirt `<disk>` that is read-only; put it as `<backingStore>` below a writable overlay of your own."""
-    top = layers[-1]
-    lines = ["<disk type='network' device='disk'>", "  <driver name='qemu' type='qcow2'/>"]
-    lines += _libvirt_source(top, disk_id, socket, _LIBVIRT_INDENT)
-    lines += _libvirt_backing(layers[:-1], disk_id, socket)
-    lines += [f"  <target dev={quoteattr(target)} bus='virtio'/>", "  <readonly/>", "</disk>"]
-    return "\n".join(lines)
+def as_libvirt_xml(
+    layers: Sequence[str], disk_id: str, socket: Path, overlay: Path | None = None, target: str = "vda"
+) -> str:
+    """A libvirt `<disk>`: the VM's writable `overlay` (a local qcow2 file) over the chain; read-only without one.
+
+    An old libvirt (Debian 12's 9.0) does not know `<reconnect delay>`: see docs/cache.md.
+    """
+    kind = "network" if overlay is None else "file"
+    lines = [f"<disk type='{kind}' device='disk'>", "  <driver name='qemu' type='qcow2'/>"]
+    if overlay is None:
+        lines += _libvirt_source(layers[-1], disk_id, socket, _LIBVIRT_INDENT)
+        lines += _libvirt_backing(layers[:-1], disk_id, socket)
+    else:
+        lines += [f"  <source file={quoteattr(str(overlay))}/>", *_libvirt_backing(layers, disk_id, socket)]
+    lines += [f"  <target dev={quoteattr(target)} bus='virtio'/>"]
+    return "\n".join([*lines, *([] if overlay else ["  <readonly/>"]), "</disk>"])
 
 
 def _libvirt_backing(below: Sequence[str], disk_id: str, socket: Path) -> list[str]:

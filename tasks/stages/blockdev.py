@@ -28,7 +28,7 @@ def describe(fleet: Fleet, disk_id: str, socket: Path, overlay: Path | None = No
         ],
         "nodes": nodes,
         "arguments": as_arguments(nodes),
-        "libvirt_xml": as_libvirt_xml(ids, disk_id, socket),
+        "libvirt_xml": as_libvirt_xml(ids, disk_id, socket, overlay),
     }
 
 

@@ -98,6 +98,17 @@ def test_blockdev_prints_libvirt_xml_and_json(site, tmp_path):
     assert [layer["etag"] for layer in written["layers"]] == [one.etag for one in site.uploaded.values()]
 
 
+def test_libvirts_disk_is_the_overlay_over_the_chain(site, tmp_path):
+    overlay = tmp_path / "o.qcow2"
+    xml = run(site, "blockdev", "web-1", "--format", "libvirt-xml", "--overlay", overlay)
+    disk = ElementTree.fromstring(xml.out)
+    assert disk.get("type") == "file"
+    assert disk.find("readonly") is None
+    first, *below = disk.iter("source")
+    assert first.get("file") == str(overlay)
+    assert [source.get("name") for source in below] == [f"{layer}/web-1" for layer in reversed(site.uploaded)]
+
+
 def test_a_chain_file_has_what_the_last_start_read(site, tmp_path):
     site.read_disk("web-1", _chain(site))
     assert run(site, "reads", "--region", "us-east").code == 0
