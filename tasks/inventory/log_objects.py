@@ -4,9 +4,13 @@ Every object is read once. Their names begin with their time, and objects may ar
 the newest objects that were read, and one name below which all are done.
 """
 
+import gzip
 import hashlib
+import io
 import json
+import logging
 import re
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -14,6 +18,9 @@ from tasks.errors import ConfigError, Permanent
 from tasks.store.base import ObjectInfo, ObjectStore
 from tasks.units import MIB
 
+logger = logging.getLogger(__name__)
+
+_GZIP = b"\x1f\x8b"
 _URL = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/(.*)")
 _KEPT_OBJECTS = 20_000
 _MAX_OBJECT = 256 * MIB
@@ -67,7 +74,21 @@ def new_objects(store: ObjectStore, prefix: str, cursor: ObjectsCursor, max_byte
 def _lines(store: ObjectStore, info: ObjectInfo) -> list[bytes]:
     if info.size > _MAX_OBJECT:
         raise Permanent(f"{store.bucket}/{info.key}: a log object of {info.size} bytes")
-    return store.get_range(info.key, 0, info.size, info.etag).splitlines(keepends=True)
+    body = store.get_range(info.key, 0, info.size, info.etag)
+    return (_unpacked(body, f"{store.bucket}/{info.key}") if body[:2] == _GZIP else body).splitlines(keepends=True)
+
+
+def _unpacked(body: bytes, name: str) -> bytes:
+    """Shippers compress. A broken archive is named and left out: the other objects' lines must not wait for it."""
+    try:
+        with gzip.open(io.BytesIO(body)) as file:
+            content = file.read(_MAX_OBJECT + 1)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        logger.warning("%s: %s; left out", name, error)
+        return b""
+    if len(content) > _MAX_OBJECT:
+        raise Permanent(f"{name}: a log object of more than {_MAX_OBJECT} bytes when unpacked")
+    return content
 
 
 def _name(key: str) -> str:

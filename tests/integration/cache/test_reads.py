@@ -1,5 +1,6 @@
 """From a real cache's log to rows of the manifest, exactly once."""
 
+import gzip
 import secrets
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -187,6 +188,22 @@ def test_a_log_that_is_not_on_this_worker_is_named(site):
     first = fleet.regions[0].model_copy(update={"cache_log": "/nowhere/us-east.access.log"})
     with pytest.raises(ChainwrightError, match=r"regions\.us-east\.cache_log"):
         reads.collect(fleet.model_copy(update={"regions": (first, *fleet.regions[1:])}), "us-east")
+
+
+def test_a_shipped_log_may_be_compressed_and_a_broken_object_is_left_out(site, caplog):
+    fleet, cache, (here, _), _ = site
+    guest_reads(cache, here, 2)
+    assert len(cache.log()) == 2
+    lines = b"".join(cache.access_log.read_bytes().splitlines(keepends=True)[-2:])
+    first = fleet.regions[0].model_copy(update={"cache_log": f"s3://{fleet.regions[0].bucket}/logs/"})
+    shipped = fleet.model_copy(update={"regions": (first, *fleet.regions[1:])})
+    store = open_store(first)
+    store.put_new("logs/2026-02-06-1.json.gz", gzip.compress(lines)[:-20])
+    store.put_new("logs/2026-02-06-2.json.gz", gzip.compress(lines))
+    done = reads.collect(shipped, "us-east")
+    assert done["bad_lines"] == 0
+    assert totals(shipped) == (2, 20)
+    assert "2026-02-06-1.json.gz" in caplog.text
 
 
 def test_readers_past_the_cache_come_from_the_stores_own_log(site):
