@@ -3,5 +3,5 @@
 set -eu
 mkdir -p /run/chainwright /var/cache/chainwright /var/log/chainwright
 chown -R www-data /var/cache/chainwright /run/chainwright
-chainwright cache-config "$1" --cache-gib "${CACHE_GIB:-20}" --run-dir /run/chainwright >/etc/nginx/chainwright.conf
+chainwright cache-config "$1" --run-dir /run/chainwright >/etc/nginx/chainwright.conf
 exec nginx -c /etc/nginx/chainwright.conf -g 'daemon off;'

@@ -31,7 +31,7 @@ class Region(_Section):
     s3_region: str = "us-east-1"  # the region name that requests are signed for
     cache_url: str = ""  # base URL of the regional cache; layers at <cache_url>/layers/<layer_id>.qcow2
     cache_log: str = ""  # path (or s3:// prefix) of the cache's JSON access log
-    cache_bytes: int = 0  # the cache's bound on disk: warming never fetches more; 0 = unknown, not looked at
+    cache_bytes: int = 0  # the cache's bound on disk, of all nodes: warming never fetches more; 0 = not looked at
     store_log: str = ""  # s3://bucket/prefix of the store's own server access log: readers that pass the cache by
     networks: tuple[IPv4Network | IPv6Network, ...] = ()  # addresses of this region's readers, e.g. 10.1.0.0/16
     queue: str = ""  # Airflow queue; empty = the region's name
@@ -112,6 +112,10 @@ class Fleet(_Section):
             if region.name == name:
                 return region
         raise ConfigError(f"unknown region {name!r}: this fleet has {', '.join(r.name for r in self.regions)}")
+
+    def cache_bytes(self, region: str) -> int:
+        """The bound on disk of the region's cache; 0 = unknown."""
+        return self.region(region).cache_bytes or (self.embedded.cache_bytes if self.embedded else 0)
 
     def copies_between(self, source: str, target: str) -> bool:
         """Can the target's store copy ranges of the source's objects itself? Only inside one service and account."""

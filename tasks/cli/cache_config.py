@@ -7,6 +7,8 @@ import typer
 
 from tasks.cli.common import FleetOption, fleet_of
 
+_DEFAULT_BYTES = 500 << 30
+
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
@@ -16,7 +18,10 @@ def register(app: typer.Typer) -> None:
 def cache_config(
     region: Annotated[str, typer.Argument(metavar="REGION", help="The cache's region.")],
     listen: Annotated[str, typer.Option("--listen", help="Address and port.")] = "0.0.0.0:8080",
-    cache_gib: Annotated[int, typer.Option("--cache-gib", min=1, help="Bound of the cache on disk.")] = 500,
+    cache_gib: Annotated[
+        int | None,
+        typer.Option("--cache-gib", min=1, help="Bound on disk; default: the region's cache_bytes, or 500."),
+    ] = None,
     cache_dir: Annotated[Path, typer.Option("--cache-dir")] = Path("/var/cache/chainwright"),
     run_dir: Annotated[Path, typer.Option("--run-dir")] = Path("/run/chainwright"),
     log_dir: Annotated[Path, typer.Option("--log-dir")] = Path("/var/log/chainwright"),
@@ -30,9 +35,10 @@ def cache_config(
     from tasks.cache.nginx_conf import CacheSite, render, render_router
 
     fleet = fleet_of(fleet_file)
-    site = CacheSite(listen, cache_dir, run_dir, log_dir, cache_gib << 30, user=user)
+    known = fleet.region(region).cache_bytes
+    bound = cache_gib << 30 if cache_gib else known or _DEFAULT_BYTES
+    site = CacheSite(listen, cache_dir, run_dir, log_dir, bound, user=user)
     if node:
-        fleet.region(region)
         typer.echo(render_router(region, site, node))
     else:
         typer.echo(render(fleet, region, site))

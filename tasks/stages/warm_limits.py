@@ -22,28 +22,28 @@ def shared_limits(fleet: Fleet, region: str) -> SharedLimits:
 def shared_budget(fleet: Fleet, chain: WarmChain, settings: Region, max_bytes: int | None, run: str) -> SharedBudget:
     """Of one disk in a run: `max_bytes` (default: the fleet's) is for all disks of that run."""
     asked = fleet.warm.bytes_per_run if max_bytes is None else max_bytes
-    room = partial(_room, chain, settings, fleet.warm.cache_share)
+    room = partial(_room, chain, _capacity(fleet, settings))
     return SharedBudget(WarmLedger(_folder(fleet, settings.name)), run, asked, room)
 
 
 def limit_now(fleet: Fleet, chain: WarmChain, settings: Region, max_bytes: int | None) -> tuple[int, str]:
     """Bytes that a new run may fetch of the disk, and what bounds them."""
     warmed = WarmLedger(_folder(fleet, settings.name)).by_day()
-    allowed, note = _room(chain, settings, fleet.warm.cache_share, warmed)
+    allowed, note = _room(chain, _capacity(fleet, settings), warmed)
     asked = fleet.warm.bytes_per_run if max_bytes is None else max_bytes
     return (allowed, note) if allowed <= asked else (asked, "the run's limit of bytes")
 
 
-def allowed_bytes(chain: WarmChain, settings: Region, share: float) -> tuple[int, str]:
+def allowed_bytes(chain: WarmChain, capacity: int) -> tuple[int, str]:
     """How much may be fetched without pushing out what is hotter, and why not more.
 
     The cache drops what was not read for longest. While all that came in fits, nothing is dropped. Beyond that, the
     days whose fetches fill the cache are its horizon: what was read since then is kept. A disk that was read within the
-    horizon is as hot as what it pushes out; a colder one may only use the room that is left.
+    horizon is as hot as what it pushes out; a colder one may only use the room that is left. `capacity`: bytes of the
+    cache that warming may fill, 0 = unknown.
     """
-    if not settings.cache_bytes:
+    if not capacity:
         return 1 << 62, ""
-    capacity = int(settings.cache_bytes * share)
     total, horizon = 0, None
     for days_ago, fetched in chain.pressure:
         total += fetched
@@ -57,9 +57,13 @@ def allowed_bytes(chain: WarmChain, settings: Region, share: float) -> tuple[int
     return 0, f"colder than what the cache holds (all of it was read within {horizon + 1} days)"
 
 
-def _room(chain: WarmChain, settings: Region, share: float, warmed: ByDay) -> tuple[int, str]:
+def _capacity(fleet: Fleet, settings: Region) -> int:
+    return int(fleet.cache_bytes(settings.name) * fleet.warm.cache_share)
+
+
+def _room(chain: WarmChain, capacity: int, warmed: ByDay) -> tuple[int, str]:
     """What other disks' warming brought in fills the cache as guests' misses do."""
-    return allowed_bytes(replace(chain, pressure=sorted([*chain.pressure, *warmed])), settings, share)
+    return allowed_bytes(replace(chain, pressure=sorted([*chain.pressure, *warmed])), capacity)
 
 
 def _folder(fleet: Fleet, region: str) -> Path:

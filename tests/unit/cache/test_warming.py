@@ -14,7 +14,6 @@ from tasks.cache.limits import SharedLimits
 from tasks.cache.regional import SliceRef
 from tasks.cache.warmer import Claims, Warmer
 from tasks.inventory.reads import latency_bucket
-from tasks.settings import Region
 from tasks.stages.warm_chain import WarmChain
 from tasks.stages.warm_limits import allowed_bytes
 from tasks.units import GIB, MIB
@@ -22,10 +21,6 @@ from tasks.units import GIB, MIB
 
 def chain(pressure: list[tuple[int, int]], disk_days_ago: float | None) -> WarmChain:
     return WarmChain("d", [], {}, pressure=pressure, disk_days_ago=disk_days_ago)
-
-
-def region(cache_bytes: int) -> Region:
-    return Region(name="r", endpoint="", bucket="bucket", cache_bytes=cache_bytes)
 
 
 @pytest.mark.parametrize(
@@ -40,7 +35,7 @@ def region(cache_bytes: int) -> Region:
     ],
 )
 def test_what_is_hotter_is_never_pushed_out(cache_bytes, pressure, disk_days_ago, expected):
-    allowed, why = allowed_bytes(chain(pressure, disk_days_ago), region(cache_bytes), 0.8)
+    allowed, why = allowed_bytes(chain(pressure, disk_days_ago), int(cache_bytes * 0.8))
     assert allowed == expected
     assert bool(why) == (cache_bytes > 0)
 
