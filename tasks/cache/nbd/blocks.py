@@ -19,6 +19,9 @@ BOOT_SECONDS = 300  # reads of a start's first minutes are marked: they make the
 class Reader:
     """On whose behalf the cache is asked: a disk, and when its virtual machine opened it (Unix seconds).
 
+    Reads are marked as a start's once a header was read: QEMU reads it when it opens a layer, and not when it connects
+    again below a running VM, because the exporter was restarted.
+
     `ahead`: (layer id, slice) that may have been fetched before it asked, and that it has not used yet.
     """
 
@@ -27,7 +30,12 @@ class Reader:
         self.ahead: set[tuple[str, int]] = set()
         self.begun = False  # was its read-ahead begun?
         self._started = started
+        self._opens = False
         self._until = clock.monotonic() + BOOT_SECONDS
+
+    def reads_header(self) -> None:
+        """A layer is being opened."""
+        self._opens = True
 
     def unmarked(self) -> Reader:
         """For what is fetched before the guest asks: the boot trace is of what it asks for."""
@@ -36,7 +44,7 @@ class Reader:
     def headers(self) -> str:
         """For the cache's log."""
         text = f"X-Chainwright-Disk: {self.disk}\r\n" if self.disk else ""
-        if self._started is not None and clock.monotonic() < self._until:
+        if self._opens and self._started is not None and clock.monotonic() < self._until:
             text += f"X-Chainwright-Start: {self._started}\r\n"
         return text
 

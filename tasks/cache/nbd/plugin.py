@@ -77,6 +77,8 @@ def can_multi_conn(handle: Any) -> bool:  # noqa: ARG001
 def pread(handle: Any, buf: Any, offset: int, flags: int) -> None:  # noqa: ARG001
     """One read of a guest."""
     view = memoryview(buf)
+    if not offset:
+        handle.reader.reads_header()
     _guarded(lambda: _exporter.blocks.read_into(handle.layer, offset, view, reader=handle.reader))
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tasks.cache.export import ChainLayer
+from tasks.cache.export import ChainLayer, ExporterSettings, exporter_argv
+from tasks.sockets import accepts
 from tasks.store import keys
-from tests.support.cache_server import CacheServer
+from tests.support.cache_server import CacheServer, wait_until
 from tests.support.chains import Chain, LayerSpec, build, guest_sha256, random_specs
 from tests.support.delay import delayed
 from tests.support.exporter import exporter, guest_bytes, opened_chain
@@ -107,3 +108,30 @@ def test_the_first_minutes_of_a_start_are_marked(cache, chain, uploaded, tmp_pat
         guest_sha256_over_nbd(chain.layers, "d", nbd.socket, tmp_path / "out")
     (start,) = {line["start"] for line in cache.log()} - {""}  # what is fetched before the guest asks
     assert before <= int(start) <= time.time()
+
+
+def test_a_killed_exporter_is_a_pause_and_no_start(cache, uploaded, tmp_path):
+    """A service manager starts the printed command line again, after `rm -f` of the socket."""
+    socket, top = tmp_path / "nbd.sock", uploaded[0]
+    argv = exporter_argv(ExporterSettings(cache.url, socket))
+    options = f"driver=nbd,server.type=unix,server.path={socket},export={top.layer_id}/d,reconnect-delay=30"
+    reads = [part for offset in ("0", "1M") for part in ("-c", f"read {offset} 64k", "-c", "sleep 2000")]
+    running = subprocess.Popen(argv)
+    try:
+        wait_until(lambda: accepts(socket))
+        guest = subprocess.Popen(["qemu-io", "-r", "--image-opts", options, *reads], stdout=subprocess.PIPE, text=True)
+        wait_until(lambda: bool(cache.log()))
+        time.sleep(0.5)
+        running.kill()
+        running.wait()
+        asked = len(cache.log())
+        socket.unlink()
+        running = subprocess.Popen(argv)
+        said = guest.communicate(timeout=60)[0]
+        assert (guest.returncode, said.count("read 65536/65536")) == (0, 2), said
+        later = cache.log()[asked:]
+        assert later
+        assert {line["start"] for line in later} == {""}
+    finally:
+        running.kill()
+        running.wait()

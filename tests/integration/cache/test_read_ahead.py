@@ -40,7 +40,9 @@ def chain(layer, tmp_path):
 
 
 def guest_read(one: Exporter, opened: Export, offset: int, length: int) -> bytes:
+    """As a QEMU that has read the header before."""
     buffer = bytearray(length)
+    opened.reader.reads_header()
     one.blocks.read_into(opened.layer, offset, memoryview(buffer), reader=opened.reader)
     return bytes(buffer)
 
