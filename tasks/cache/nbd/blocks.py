@@ -57,6 +57,7 @@ class Layer:
         self.region = region
         self.size = size
         self.etag = etag
+        self.answered = False  # then it exists: a 404 (a store that denies a read says so too) is a fault that passes
 
     @property
     def path(self) -> str:
@@ -81,6 +82,7 @@ class Layer:
             raise Permanent(f"layer {self.layer_id}: {total} bytes, expected {self.size}")
         if etag and self.etag != etag:
             raise Permanent(f"layer {self.layer_id}: ETag {etag}, expected {self.etag}: the object was replaced")
+        self.answered = True
 
 
 class Fetch:

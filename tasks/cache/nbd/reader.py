@@ -202,7 +202,9 @@ class BlockReader:
                 if leader is not fetch:
                     return self._follow(fetch, leader, deadline)
                 mode = ""
-            except Transient as error:
+            except (Transient, NotFound) as error:
+                if isinstance(error, NotFound) and not fetch.layer.answered:
+                    raise
                 if isinstance(error, BadAnswer):
                     if bad >= len(_AFTER_BAD):
                         raise

@@ -71,6 +71,17 @@ def test_an_unknown_layer_is_known_at_once(origin):
     assert len(origin.requests) == 1
 
 
+def test_a_layer_that_was_read_before_is_waited_for(origin):
+    """A bucket's policy that was changed by mistake, and back."""
+    layer, one = Layer(LAYER), reader(origin, deadline=5)
+    assert read(one, 0, 10, layer) == BODY[:10]
+    origin.faults.extend(["status:404"] * 3)
+    assert read(one, 2 * MIB, 10, layer) == BODY[2 * MIB : 2 * MIB + 10]
+    origin.always = "status:404"
+    with pytest.raises(NotFound, match="no such layer"):
+        read(one, MIB, 10, layer)
+
+
 def test_an_object_that_was_replaced_fails_closed(origin):
     layer, one = Layer(LAYER), reader(origin)
     assert read(one, 0, 10, layer) == BODY[:10]
