@@ -35,8 +35,8 @@ class Region(_Section):
     store_log: str = ""  # s3://bucket/prefix of the store's own server access log: readers that pass the cache by
     networks: tuple[IPv4Network | IPv6Network, ...] = ()  # addresses of this region's readers, e.g. 10.1.0.0/16
     queue: str = ""  # Airflow queue; empty = the region's name
-    access_key_env: str = "AWS_ACCESS_KEY_ID"  # variables that hold the credentials: never the credentials themselves
-    secret_key_env: str = "AWS_SECRET_ACCESS_KEY"  # noqa: S105 - the name of a variable
+    access_key_env: str = ""  # variables that hold the credentials, never the credentials themselves;
+    secret_key_env: str = ""  # "" = as boto3 finds them: AWS_ACCESS_KEY_ID and so on, a profile, a role
     egress_usd_per_gb: dict[str, float] = Field(default_factory=dict)  # to which region, at which price
     storage_usd_per_gb_month: float = 0.023
 

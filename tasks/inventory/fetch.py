@@ -2,19 +2,20 @@
 of the CPU; docs/benchmarks/inventory.md has the figures. All else goes through `tasks.store`.
 """
 
-import os
 from datetime import timedelta
 from typing import Protocol
 
 import obstore
+from obstore.auth.boto3 import Boto3CredentialProvider
 from obstore.exceptions import BaseError, NotFoundError, PermissionDeniedError, PreconditionError, UnauthenticatedError
 from obstore.store import S3Store
 
 from tasks import retry
 from tasks.chain.qcow2_ranges import Block
-from tasks.errors import ConfigError, NotFound, Permanent, PreconditionFailed, Transient
+from tasks.errors import NotFound, Permanent, PreconditionFailed, Transient
 from tasks.settings import USER_AGENT, Region
 from tasks.store.base import ObjectStore
+from tasks.store.credentials import session_of
 
 
 class RangeSource(Protocol):
@@ -77,16 +78,13 @@ class ObstoreSource:
 
 
 def _open(region: Region) -> S3Store:
-    credentials = [os.environ.get(name, "") for name in (region.access_key_env, region.secret_key_env)]
-    if not all(credentials):
-        raise ConfigError(f"region {region.name}: {region.access_key_env} or {region.secret_key_env} is not set")
     return S3Store(
         bucket=region.bucket,
         endpoint=region.endpoint or None,
         region=region.s3_region,
-        access_key_id=credentials[0],
-        secret_access_key=credentials[1],
-        virtual_hosted_style_request=not region.endpoint,
+        credential_provider=Boto3CredentialProvider(session_of(region)),
+        # Not for a bucket with dots: AWS's certificate names one label before `s3`.
+        virtual_hosted_style_request=not region.endpoint and "." not in region.bucket,
         client_options={
             "allow_http": True,
             "timeout": timedelta(seconds=120),

@@ -1,14 +1,13 @@
 """From fleet.toml to stores: one client per endpoint and pair of credentials."""
 
-import os
 from typing import TYPE_CHECKING, Any
 
-import boto3
 from botocore.config import Config
 
 from tasks.errors import ConfigError
 from tasks.settings import USER_AGENT, Fleet, Region
 from tasks.store.base import ObjectStore
+from tasks.store.credentials import session_of
 from tasks.store.retrying import RetryingStore
 from tasks.store.s3 import S3Store
 
@@ -24,7 +23,7 @@ _LAYER_SUFFIX = ".qcow2"
 
 
 def open_stores(fleet: Fleet) -> dict[str, ObjectStore]:
-    """One store per region. Opens no connection; ConfigError if a variable with credentials is missing."""
+    """One store per region. Opens no connection; ConfigError if credentials are missing."""
     clients: dict[tuple[str, ...], S3Client] = {}
     return {region.name: _open(region, clients) for region in fleet.regions}
 
@@ -53,12 +52,9 @@ def make_client(region: Region) -> "S3Client":
     Checksum trailers are off (many S3 servers refuse them); bodies carry Content-MD5 instead.
     """
     try:
-        client = boto3.client(
+        client = session_of(region).client(
             "s3",
             endpoint_url=region.endpoint or None,
-            region_name=region.s3_region,
-            aws_access_key_id=_credential(region, region.access_key_env),
-            aws_secret_access_key=_credential(region, region.secret_key_env),
             config=Config(
                 user_agent=USER_AGENT,
                 retries={"total_max_attempts": 1, "mode": "standard"},
@@ -81,10 +77,3 @@ def _name_the_type(params: dict[str, Any], model: Any, **_: Any) -> None:
     """Adds the header to a request; boto3 has no argument for it where parts are sent."""
     if model.name in _TYPED_WRITES and params["url_path"].partition("?")[0].endswith(_LAYER_SUFFIX):
         params["headers"]["Content-Type"] = LAYER_TYPE
-
-
-def _credential(region: Region, variable: str) -> str:
-    value = os.environ.get(variable, "")
-    if not value:
-        raise ConfigError(f"region {region.name}: the environment variable {variable} (credentials) is not set")
-    return value

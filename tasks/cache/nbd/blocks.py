@@ -57,7 +57,7 @@ class Layer:
         self.region = region
         self.size = size
         self.etag = etag
-        self.answered = False  # then it exists: a 404 (a store that denies a read says so too) is a fault that passes
+        self.answered = False
 
     @property
     def path(self) -> str:

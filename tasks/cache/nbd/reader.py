@@ -202,9 +202,7 @@ class BlockReader:
                 if leader is not fetch:
                     return self._follow(fetch, leader, deadline)
                 mode = ""
-            except (Transient, NotFound) as error:
-                if isinstance(error, NotFound) and not fetch.layer.answered:
-                    raise
+            except Transient as error:
                 if isinstance(error, BadAnswer):
                     if bad >= len(_AFTER_BAD):
                         raise
@@ -243,14 +241,14 @@ class BlockReader:
     def _attempt(self, fetch: Fetch, connection: RangeConnection, mode: str, deadline: float) -> None:
         start = fetch.next_missing()
         span = (start * BLOCK_BYTES, fetch.end * BLOCK_BYTES - 1)
-        if mode == _CACHED:
-            reply = connection.request(
-                fetch.layer.cached_path, *span, headers=fetch.reader.headers(), deadline=deadline
-            )
-        else:
-            reply = connection.request(
-                fetch.layer.path, *span, headers=fetch.reader.headers(), mode=mode, deadline=deadline
-            )
+        path = fetch.layer.cached_path if mode == _CACHED else fetch.layer.path
+        asked = "" if mode == _CACHED else mode
+        try:
+            reply = connection.request(path, *span, headers=fetch.reader.headers(), mode=asked, deadline=deadline)
+        except NotFound as error:
+            if fetch.layer.answered:  # it exists: a store that denies a read says so too
+                raise Transient(f"{error}, though it was read before") from None
+            raise
         fetch.layer.learn(reply.total, reply.etag)
         for number in range(start, -(-(reply.last + 1) // BLOCK_BYTES)):
             block = bytearray(min(BLOCK_BYTES, reply.remaining))

@@ -78,7 +78,7 @@ def test_a_layer_that_was_read_before_is_waited_for(origin):
     origin.faults.extend(["status:404"] * 3)
     assert read(one, 2 * MIB, 10, layer) == BODY[2 * MIB : 2 * MIB + 10]
     origin.always = "status:404"
-    with pytest.raises(NotFound, match="no such layer"):
+    with pytest.raises(Transient, match="no such layer, though it was read before"):
         read(one, MIB, 10, layer)
 
 

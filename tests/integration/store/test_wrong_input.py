@@ -140,10 +140,12 @@ def test_unusable_control_store(
     assert control.bucket in line
     line = chainwright_here(*args, "--fleet", broken(fleet, tmp_path, "us-east", bucket="no-such-bucket")).line
     assert "no-such-bucket" in line
-    line = chainwright_here(*args, "--fleet", broken(fleet, tmp_path, "us-east", access_key_env="UNSET_KEY")).line
-    assert "region us-east: the environment variable UNSET_KEY (credentials) is not set" in line
     monkeypatch.setenv("WRONG_SECRET", "x" * 32)
-    line = chainwright_here(*args, "--fleet", broken(fleet, tmp_path, "us-east", secret_key_env="WRONG_SECRET")).line
+    unset = {"access_key_env": "UNSET_KEY", "secret_key_env": "WRONG_SECRET"}
+    line = chainwright_here(*args, "--fleet", broken(fleet, tmp_path, "us-east", **unset)).line
+    assert "region us-east: the environment variable UNSET_KEY (credentials) is not set" in line
+    wrong = {"access_key_env": "AWS_ACCESS_KEY_ID", "secret_key_env": "WRONG_SECRET"}
+    line = chainwright_here(*args, "--fleet", broken(fleet, tmp_path, "us-east", **wrong)).line
     assert f"{control.endpoint} {control.bucket}/" in line
     assert "wrong credentials" in line
     line = chainwright_here(*args, "--fleet", broken(fleet, tmp_path, "us-east", endpoint="not a url")).line
