@@ -25,7 +25,7 @@ http {{
   client_body_temp_path "{run}/b"; proxy_temp_path "{run}/p"; fastcgi_temp_path "{run}/f";
   uwsgi_temp_path "{run}/u"; scgi_temp_path "{run}/s";
   sendfile on; keepalive_requests 1000000;
-  server {{ listen {address}; root "{run}/objects"; limit_rate {rate}; }}
+  server {{ listen {address}; root "{run}/objects"; }}
 }}
 """
 
@@ -58,15 +58,12 @@ class Store:
 
 
 @contextlib.contextmanager
-def running_store(folder: Path, connection_bytes_per_second: int = 0, *, idle: bool = False) -> Iterator[Store]:
-    """`connection_bytes_per_second`: what a far store gives one connection; 0 = all that this machine can.
-
-    `idle`: it stands for another machine, and takes only what this one leaves.
-    """
+def running_store(folder: Path, *, idle: bool = False) -> Iterator[Store]:
+    """`idle`: it stands for another machine, and takes only what this one leaves."""
     store = Store(f"127.0.0.1:{free_port()}", folder)
     (folder / "objects/bucket/layers").mkdir(parents=True)
     conf = folder / "origin.conf"
-    conf.write_text(_CONF.format(run=folder, address=store.address, rate=connection_bytes_per_second))
+    conf.write_text(_CONF.format(run=folder, address=store.address))
     argv = [nginx_program(), "-c", str(conf), "-e", str(folder / "origin.error.log")]
     with elsewhere(argv, idle=idle):
         for _ in range(100):
