@@ -29,9 +29,8 @@ class Record:
 
     def by_day(self, today: int, *, without: int = 0) -> list[tuple[int, int]]:
         """Newest first; `without` so many bytes of today's."""
-        return [(today - day, count - (without if day == today else 0)) for day, count in sorted(self.days.items())][
-            ::-1
-        ]
+        spared = {today: without}
+        return [(today - day, count - spared.get(day, 0)) for day, count in sorted(self.days.items(), reverse=True)]
 
 
 class WarmLedger:
