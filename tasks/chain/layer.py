@@ -41,7 +41,7 @@ class LayerFacts:
     metadata_bytes: int = 0  # header + L1 + L2 as stored
     bitmaps: int = 0
     snapshots: int = 0
-    backing_file: str | None = None  # the name in the header, as written
+    backing_file: str | None = None  # the name in the header, as written; if that is refused, the layer it means
     backing_format: str | None = None
 
     @property

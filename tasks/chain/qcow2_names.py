@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 
 from tasks.chain import qcow2_reasons as why
+from tasks.chain.layer import layer_id_of
+from tasks.chain.lineage import backing_target
 from tasks.chain.qcow2_layout import Header, extensions_end
 from tasks.errors import Refused
 
@@ -31,6 +33,21 @@ def backing_of(
     name = _decode(_raw_name(block, header))
     _check_name(name, rules)
     return name, _check_format(name, backing_format, rules)
+
+
+def claimed_layer(block: bytes | memoryview, header: Header, rules: NameRules) -> str | None:
+    """The file name of the layer that the header means by its backing file, whatever else is wrong with it.
+
+    For what is refused: retirement must keep what such a layer is built on. None if the name leads to no layer.
+    """
+    if not header.backing_offset or not 0 < header.backing_length <= MAX_NAME:
+        return None
+    raw = bytes(block[header.backing_offset : header.backing_offset + header.backing_length])
+    try:
+        target = backing_target(raw.decode("utf-8", "replace"))
+    except ValueError:  # an address that is none
+        return None
+    return target if target and layer_id_of(target) and target != rules.own_name else None
 
 
 def _raw_name(block: bytes | memoryview, header: Header) -> bytes:

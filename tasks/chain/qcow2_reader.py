@@ -35,7 +35,7 @@ from tasks.chain.qcow2_layout import (
     parse_extensions,
     parse_header,
 )
-from tasks.chain.qcow2_names import NameRules, backing_of
+from tasks.chain.qcow2_names import NameRules, backing_of, claimed_layer
 from tasks.chain.qcow2_ranges import (
     FIRST_READ_BYTES,
     GROUP_BYTES,
@@ -77,6 +77,7 @@ class Qcow2Reader:
         self._rules = rules or NameRules()
         self._limits = limits or Limits()
         self._facts = LayerFacts(status="ok")
+        self._claimed: str | None = None  # by a header that is not accepted
         self.header_accepted = False  # the header, its extensions and the backing name are read and sound
         self._ready: list[Extents] = []
         self._held = empty()  # the last extent so far: the next table may go on with it
@@ -114,7 +115,10 @@ class Qcow2Reader:
     def _refuse(self, error: Refused) -> None:
         self._steps.close()
         self._wants, self._ready, self._held = (), [], empty()
-        self._facts = replace(self._facts, status="refused", reason=error.reason, detail=error.text)
+        backing = self._facts.backing_file or self._claimed
+        self._facts = replace(
+            self._facts, status="refused", reason=error.reason, detail=error.text, backing_file=backing
+        )
 
     def _run(self) -> _Steps:
         block = yield from self._read_first(self._first_read_bytes)
@@ -122,6 +126,7 @@ class Qcow2Reader:
         if len(block) < min(header.cluster_size, self._object_bytes):  # it holds all extensions and the name
             block = yield from self._read_first(header.cluster_size)
         self._facts = _facts_of(header)
+        self._claimed = claimed_layer(block, header, self._rules)
         extensions = self._check(block, header)
         self.header_accepted = True
         usage = HostUsage(-(-self._object_bytes // header.cluster_size))

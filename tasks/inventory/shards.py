@@ -23,7 +23,7 @@ SHARD_OBJECTS = 50_000  # per task: half a minute of listing on a slow store, an
 MAX_SHARDS = 64  # per region
 _PAGE = 1000
 _SPACE = 1 << 32  # shards split the first 8 hex digits of the (random) layer ids evenly
-READER_VERSION = 1  # raise it when the reader decides or decodes differently: everything is read anew
+READER_VERSION = 2  # raise it when the reader decides or decodes differently: everything is read anew
 
 
 @dataclass(frozen=True, slots=True)
