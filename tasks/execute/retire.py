@@ -20,8 +20,9 @@ from typing import Any, Literal
 from tasks.chain.head import Head, lease_is_live
 from tasks.errors import NotFound, Permanent, PreconditionFailed, Refused
 from tasks.execute.pins import pinned_layers
+from tasks.execute.unlisted import BackingOf, below_unlisted, read_backing
 from tasks.plan.policy import Safety
-from tasks.plan.retire import Evidence, Forest, Verdicts, asked_for_warmth, grace_seconds, judge, reachable
+from tasks.plan.retire import Evidence, Forest, Verdicts, asked_for_warmth, grace_seconds, judge, reachable, shrunken
 from tasks.plan.steps import LayerRef
 from tasks.store import keys
 from tasks.store.base import ObjectInfo, ObjectStore
@@ -87,6 +88,7 @@ class Retirement:
     safety: Safety
     run_id: str
     cold: Callable[[Sequence[str]], dict[str, str]] = _no_caches
+    backing_of: BackingOf = read_backing  # of a layer that the inventory does not know
     known: dict[str, HeadEntry] = field(default_factory=dict)  # records already read: by ETag, never by age
 
     def run(self, *, dry_run: bool) -> RetireReport:
@@ -120,7 +122,7 @@ class Retirement:
         heads = self._heads()
         evidence = Evidence(
             roots=frozenset(head.tip for head in heads),
-            pins=self._pins(heads),
+            pins=self._pins(heads, view.forest),
             tombstone_age=ages,
             heads_now=len(heads),
             heads_before=view.heads_before,
@@ -140,8 +142,9 @@ class Retirement:
             raise Permanent(f"head {broken.disk_id}: {broken.problem}; it might refer to anything: nothing is deleted")
         return heads
 
-    def _pins(self, heads: list[Head]) -> dict[str, str]:
-        return pinned_layers(self.control, self.stores, heads, grace_seconds(self.safety))
+    def _pins(self, heads: list[Head], forest: Forest) -> dict[str, str]:
+        held = pinned_layers(self.control, self.stores, heads, grace_seconds(self.safety))
+        return held | below_unlisted(self.stores, forest, (head.tip for head in heads), held, self.backing_of)
 
     def _fence_dead_leases(self) -> None:
         """Take leases away that expired a grace ago: whoever held one can no longer publish, and pins nothing.
@@ -200,9 +203,11 @@ class Retirement:
 
     def _dead_ids(self, view: FleetView) -> set[str]:
         heads = self._heads()
-        if not heads:
-            raise Refused("no_heads", "the heads vanished between the two looks: nothing is deleted")
-        pins = self._pins(heads)
+        small = shrunken(view.forest.objects, view.layers_before, len(heads), view.heads_before)
+        if small:
+            code, _, text = small.partition(": ")
+            raise Refused(code, f"{text}, at the second look: nothing more is deleted")
+        pins = self._pins(heads, view.forest)
         kept = reachable(view.forest, frozenset(head.tip for head in heads), pins)
         return {layer_id for layer_id, keep in zip(view.forest.ids, kept.tolist(), strict=True) if not keep}
 

@@ -27,9 +27,16 @@ MIN_GRACE_HOURS = 72.0  # the floor that policy cannot go below without `allow_s
 SHRINK_LIMIT = 0.2  # a listing that lost more than this share since the last one is not believed (hazard 22)
 
 
+def _none() -> npt.NDArray[np.bool_]:
+    return np.zeros(0, np.bool_)
+
+
 @dataclass(frozen=True, slots=True)
 class Forest:
-    """Every layer object of every region, by position. `parent[i]` is the position of the backing layer or -1."""
+    """Every layer object of every region, by position. `parent[i]` is the position of the backing layer or -1.
+
+    What is referred to but not there has a position too: it is `refused`, so that what it was built on stays.
+    """
 
     ids: list[str]
     parent: npt.NDArray[np.int64]
@@ -37,6 +44,13 @@ class Forest:
     size_bytes: npt.NDArray[np.int64]
     region: list[str]
     age_seconds: npt.NDArray[np.float64]  # since the object was written, by the store's clock
+    unknown: npt.NDArray[np.bool_] = field(default_factory=_none)  # nobody has read on what it is built; empty: none
+    absent: int = 0  # positions without an object
+
+    @property
+    def objects(self) -> int:
+        """How many layers there are."""
+        return len(self.ids) - self.absent
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +89,11 @@ def grace_seconds(safety: Safety) -> float:
 def reachable(forest: Forest, roots: frozenset[str], pins: Mapping[str, str]) -> npt.NDArray[np.bool_]:
     """Which layers are at or below a root, a pin or a refused layer. Cycles end the walk by themselves."""
     return _with_all_below(forest, forest.refused | _named(forest, roots | pins.keys()))
+
+
+def at_or_below(forest: Forest, ids: Iterable[str]) -> npt.NDArray[np.bool_]:
+    """Those layers and everything that they are built on, as far as the forest knows it."""
+    return _with_all_below(forest, _named(forest, ids))
 
 
 def asked_for_warmth(tombstone_age: Mapping[str, float], safety: Safety) -> list[str]:
@@ -130,15 +149,23 @@ def judge(forest: Forest, evidence: Evidence, safety: Safety) -> Verdicts:
 
 
 def _guard(forest: Forest, evidence: Evidence, safety: Safety, due: int) -> str:
-    total = len(forest.ids)
-    if evidence.heads_now == 0 and total:
-        return f"no_heads: {total} layers but not a single head was listed"
-    if evidence.heads_now < (1 - SHRINK_LIMIT) * evidence.heads_before:
-        return f"heads_shrank: {evidence.heads_before} heads at the last inventory, {evidence.heads_now} now"
-    if total < (1 - SHRINK_LIMIT) * evidence.layers_before:
-        return f"layers_shrank: {evidence.layers_before} layers at the last inventory, {total} now"
+    total = forest.objects
+    found = shrunken(total, evidence.layers_before, evidence.heads_now, evidence.heads_before)
+    if found:
+        return found
     if due > safety.max_retired_share * total:
         return f"share_exceeded: {due} of {total} layers are due, more than {safety.max_retired_share:.0%} of the fleet"
+    return ""
+
+
+def shrunken(layers_now: int, layers_before: int, heads_now: int, heads_before: int) -> str:
+    """Which listing is suddenly too small to be believed; empty if none is."""
+    if heads_now == 0 and layers_now:
+        return f"no_heads: {layers_now} layers but not a single head was listed"
+    if heads_now < (1 - SHRINK_LIMIT) * heads_before:
+        return f"heads_shrank: {heads_before} heads at the last inventory, {heads_now} now"
+    if layers_now < (1 - SHRINK_LIMIT) * layers_before:
+        return f"layers_shrank: {layers_before} layers at the last inventory, {layers_now} now"
     return ""
 
 

@@ -1,5 +1,6 @@
 """Any interleaving of what happens to disks: every head reads back right, and nothing reachable is ever deleted."""
 
+import dataclasses
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -218,7 +219,7 @@ class LifeMachine(RuleBasedStateMachine):
         counter = [budget]
         mortal = {region: Mortal(store, counter) for region, store in self.fleet.stores.items()}
         run = self.fleet.retirement(f"run-{self.value}")
-        run = type(run)(mortal, mortal[REGIONS[0]], run.look, run.safety, run.run_id)  # type: ignore[arg-type]
+        run = dataclasses.replace(run, stores=mortal, control=mortal[REGIONS[0]])  # type: ignore[arg-type]
         with suppress(Crash):
             run.run(dry_run=False)
 
@@ -262,7 +263,7 @@ class LifeMachine(RuleBasedStateMachine):
             return view
 
         run = self.fleet.retirement(f"run-{self.value}")
-        type(run)(run.stores, run.control, look, run.safety, run.run_id).run(dry_run=False)
+        dataclasses.replace(run, look=look).run(dry_run=False)
 
     @invariant()
     def every_head_reads_back_right(self) -> None:

@@ -14,11 +14,18 @@ from tasks.plan.policy import Safety
 from tasks.plan.retire import Forest
 from tasks.plan.steps import Benefit, Cost, LayerRef, MergeAction
 from tasks.store import keys
+from tasks.store.base import ObjectStore
 from tasks.store.heads import HeadStore
 from tests.fakes.store import MemoryStore
 
 REGIONS = ("us-east", "eu-west")
 Blocks = dict[str, int]
+
+
+def toy_backing(store: ObjectStore, layer_id: str) -> str | None:
+    """What a toy's header says."""
+    found: str | None = json.loads(store.get(keys.layer(layer_id))[0])["backing"]
+    return found
 
 
 @dataclass
@@ -92,24 +99,30 @@ class ToyFleet:
             for key, stored in sorted(store.objects.items())
             if key.startswith(keys.LAYERS)
         ]
+        backings = [json.loads(row[2].body)["backing"] for row in rows]
         ids = [row[0] or "" for row in rows]
-        place = {layer_id: index for index, layer_id in enumerate(ids)}
-        now = self.control.now()
+        gone = sorted({backing for backing in backings if backing} - set(ids))
+        place = {layer_id: index for index, layer_id in enumerate([*ids, *gone])}
+        now, none = self.control.now(), len(gone)
+        is_gone = np.array([False] * len(rows) + [True] * none)
+        ages = [(now - row[2].info.last_modified).total_seconds() for row in rows]
         forest = Forest(
-            ids=ids,
-            parent=np.array([place.get(json.loads(r[2].body)["backing"], -1) for r in rows], np.int64),
-            refused=np.zeros(len(rows), np.bool_),
-            size_bytes=np.array([r[2].info.size for r in rows], np.int64),
-            region=[row[1] for row in rows],
-            age_seconds=np.array([(now - r[2].info.last_modified).total_seconds() for r in rows], np.float64),
+            ids=[*ids, *gone],
+            parent=np.array([*(place.get(backing, -1) for backing in backings), *[-1] * none], np.int64),
+            refused=is_gone,
+            size_bytes=np.array([*(row[2].info.size for row in rows), *[0] * none], np.int64),
+            region=[*(row[1] for row in rows), *[""] * none],
+            age_seconds=np.array([*ages, *[0] * none], np.float64),
+            unknown=is_gone,
+            absent=none,
         )
         heads = sum(key.startswith(keys.HEADS) for key in self.control.objects)
         before, self.seen = self.seen, (heads, len(rows))
-        return FleetView(forest, [row[2].info.etag for row in rows], *before)
+        return FleetView(forest, [*(row[2].info.etag for row in rows), *[""] * none], *before)
 
     def retirement(self, run_id: str = "run", **safety: object) -> Retirement:
         margins = Safety(**{"max_retired_share": 1.0, **safety})  # type: ignore[arg-type]
-        return Retirement(self.stores, self.control, self.look, margins, run_id)
+        return Retirement(self.stores, self.control, self.look, margins, run_id, backing_of=toy_backing)
 
     def create(self, disk_id: str, region: str, tip: str) -> None:
         self.heads.create(Head(disk_id, tip, "disk", region))

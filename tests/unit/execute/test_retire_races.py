@@ -1,5 +1,6 @@
 """Retirement and undo against each other and against starts and clones, one named race each."""
 
+import dataclasses
 from dataclasses import replace
 from typing import Any
 
@@ -75,7 +76,7 @@ def between(fleet: ToyFleet, action: Any, *, after_listing: bool = True) -> Reti
         return view
 
     run = fleet.retirement("sweep")
-    return Retirement(run.stores, run.control, look, run.safety, run.run_id)
+    return dataclasses.replace(run, look=look)
 
 
 def test_replaced_layers_go_after_the_grace_and_not_before(merged: ToyFleet) -> None:
@@ -254,7 +255,7 @@ def test_listing_that_fails_on_a_page_deletes_nothing(merged: ToyFleet, nth: int
     control = FaultyStore(merged.control, Fault("list", "page", nth=nth, times=9))
     run = merged.retirement()
     with pytest.raises(Transient):
-        Retirement({**run.stores, "us-east": control}, control, run.look, run.safety, "r").run(dry_run=False)  # type: ignore[dict-item,arg-type]
+        dataclasses.replace(run, stores={**run.stores, "us-east": control}, control=control).run(dry_run=False)  # type: ignore[dict-item,arg-type]
     assert layers(merged) == 4
 
 
@@ -332,3 +333,63 @@ def test_undo_after_the_layers_went_is_refused(merged: ToyFleet) -> None:
 def test_undo_twice_with_one_attempt_is_a_no_op(merged: ToyFleet) -> None:
     first = undo(merged.control, dict(merged.stores), "d", "u")  # type: ignore[arg-type]
     assert undo(merged.control, dict(merged.stores), "d", "u") == first  # type: ignore[arg-type]
+
+
+def listing_without(fleet: ToyFleet, layer_id: str) -> Retirement:
+    """A run whose listings leave one object out: a store's broken index, a region that fleet.toml has lost."""
+
+    def look() -> FleetView:
+        region, key = fleet.locate(layer_id)[0], keys.layer(layer_id)  # type: ignore[index]
+        hidden = fleet.stores[region].objects.pop(key)
+        try:
+            return fleet.look()
+        finally:
+            fleet.stores[region].objects[key] = hidden
+
+    return dataclasses.replace(fleet.retirement(), look=look)
+
+
+@pytest.fixture
+def grown(merged: ToyFleet) -> ToyFleet:
+    """The disk went on after its merge."""
+    merged.heads.start("d", "host")
+    merged.heads.stop("d", merged.put_layer("eu-west", merged.heads.read("d").head.tip, {"9": 9}))
+    return merged
+
+
+@pytest.mark.parametrize("depth", [0, 1])
+def test_chain_below_a_layer_that_a_listing_leaves_out_is_kept(grown: ToyFleet, depth: int) -> None:
+    tip = grown.heads.read("d").head.tip
+    before = grown.read(tip)
+    hidden = grown.chain(tip)[depth]
+    for _ in range(4):  # marked, due, deleted: if anything were
+        grown.advance(73 * HOUR)
+        listing_without(grown, hidden).run(dry_run=False)
+    assert grown.read(tip) == before
+
+
+def test_chain_below_a_tip_that_nobody_has_deletes_nothing(grown: ToyFleet) -> None:
+    tip = grown.heads.read("d").head.tip
+    kept = grown.stores["eu-west"].objects.pop(keys.layer(tip))
+    grown.advance(73 * HOUR)
+    with pytest.raises(Refused, match=f"chain_unknown: layer {tip}"):
+        grown.retirement().run(dry_run=False)
+    assert Tombstones(grown.control).listing() == {}
+    grown.stores["eu-west"].objects[keys.layer(tip)] = kept
+    assert grown.retirement().run(dry_run=False).marked != ()
+
+
+def test_a_second_look_that_is_suddenly_small_deletes_nothing(merged: ToyFleet) -> None:
+    pass_grace(merged)
+    for name in "wxyz":
+        merged.create(name, "us-east", merged.put_layer("us-east", None, {}))
+    merged.look()
+
+    def lose() -> None:
+        for name in "wxyz":
+            merged.stores["us-east"].delete(keys.layer(merged.heads.read(name).head.tip))
+            merged.control.objects.pop(keys.head(name))
+
+    with pytest.raises(Refused, match="shrank"):
+        between(merged, lose, after_listing=False).run(dry_run=False)
+    assert layers(merged) == 4

@@ -77,6 +77,27 @@ def test_a_refused_tip_keeps_the_chain_that_it_is_built_on(fleet: Fleet, tmp_pat
     assert kept(found, IDS[2]) == set(IDS[:3])
 
 
+def test_layers_that_are_not_there_any_more_keep_what_they_were_built_on(fleet: Fleet, tmp_path: Path) -> None:
+    files = chain(5, NAMES)
+    fleet.put("eu-west", {name: files[name] for name in NAMES[2:5]})
+    fleet.control.put_new(keys.head("vm"), head("vm", IDS[4]))
+    forest(fleet, tmp_path / "before")
+    for number in (2, 4):
+        fleet.stores["eu-west"].delete(keys.layer(IDS[number]))
+    found = forest(fleet, tmp_path / "after")
+    assert kept(found, IDS[4]) == set(IDS[:5])
+    assert (found.objects, found.absent, found.unknown.sum()) == (3, 2, 0)
+
+
+def test_a_layer_that_no_scan_has_seen_is_known_as_unknown(fleet: Fleet, tmp_path: Path) -> None:
+    files = chain(4, NAMES)
+    fleet.put("eu-west", {NAMES[3]: files[NAMES[3]]})
+    fleet.control.put_new(keys.head("vm"), head("vm", IDS[3]))
+    found = forest(fleet, tmp_path / "staged")
+    assert kept(found, IDS[3]) == {IDS[2], IDS[3]}
+    assert [found.ids[k] for k in found.unknown.nonzero()[0]] == [IDS[2]]
+
+
 def test_hostile_backing_names_make_no_links(fleet: Fleet) -> None:
     for number, name in enumerate(("nbd://[", "json:[", "../x", "/etc/passwd", "nbd:unix:/x:exportname="), start=2):
         fleet.put("us-east", {NAMES[number]: build(Image({0: DATA}, backing=name))})
