@@ -66,14 +66,22 @@ def snapshot(address: str, node: str, overlay: str, overlay_node: str) -> None:
     _run(address, take)
 
 
+def has_job(address: str, job_id: str) -> bool:
+    """Does the VM know such a job, running or ended?"""
+    return _run(address, lambda client: _job(client, job_id)) is not None
+
+
 def stream(
     address: str,
     job_id: str,
+    disk: VmDisk,
     arguments: dict[str, Any],
     on_progress: JobProgress | None = None,
 ) -> None:
-    """Run (or join) the block-stream job to its end. `arguments` are those of `block-stream` without the job id.
+    """Run (or join) the block-stream job to its end. `arguments` are those of `block-stream` without device and job id.
 
+    Refused (`vm_changed`) if the disk is not as it was seen when the job is started: after a snapshot the job would
+    write into a file that is being uploaded.
     The monitor takes one client at a time, so it is given back every few seconds: that is when `control` gets its turn.
     Permanent with QEMU's words if the job failed or was cancelled. A lost connection is made again for as long as
     `tasks.retry.until_reconnected` allows, then Transient: the job may still run, calling again joins it. An interrupt
@@ -84,7 +92,11 @@ def stream(
     async def turn(client: QMPClient) -> bool:
         nonlocal started
         if not started and await _job(client, job_id) is None:
-            await execute(client, "block-stream", **{**arguments, "job-id": job_id, "auto-dismiss": False})
+            now = await _look(client, frozenset({disk.chain[0]}))
+            if (now.node, now.chain) != (disk.node, disk.chain):
+                raise Refused("vm_changed", f"the VM writes to {now.path} over {now.chain[1]} meanwhile")
+            fixed = {"device": disk.node, "job-id": job_id, "auto-dismiss": False}
+            await execute(client, "block-stream", **arguments, **fixed)
         started = True
         return await _follow(client, job_id, on_progress)
 

@@ -13,6 +13,8 @@ stopped disk's new tip rests on the base. A job that fails leaves the overlay on
 """
 
 import hashlib
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from tasks.analytics.queries import run
 from tasks.analytics.sqlfiles import find
 from tasks.chain.head import Head, check_stoppable
 from tasks.chain.layer import layer_file_name
-from tasks.errors import ChainwrightError, ConfigError, Permanent, Refused
+from tasks.errors import ChainwrightError, ConfigError, Permanent, PreconditionFailed, Refused
 from tasks.plan.inputs import LayerInput, Tools
 from tasks.plan.live import live_base, live_refusal
 from tasks.plan.steps import Skip
@@ -33,6 +35,7 @@ from tasks.stages.heads import head_store
 from tasks.stages.lifecycle import address_of, stored_names, swing
 from tasks.stages.remote_chain import as_input, walk
 from tasks.store.connect import control_store, open_stores
+from tasks.store.heads import HeadStore, HeadVersion, new_attempt_id
 
 __all__ = ["choose_base", "control", "stream"]
 
@@ -68,8 +71,9 @@ def stream(
 ) -> dict[str, Any]:
     """Stream the running disk onto `base` (default: what `choose_base` says). `speed_bytes` per second; 0 = no limit.
 
-    Refused: `disk_idle`, `no_qmp`, `disk_not_in_vm`, `not_in_chain`, or a hazard's name. Permanent if QEMU's job failed
-    or was cancelled: the disk is as it was. Transient: the VM cannot be reached; call again.
+    Refused: `disk_idle`, `no_qmp`, `disk_not_in_vm`, `not_in_chain`, `stream_running`, `streamed_already`,
+    `snapshot_running`, `vm_changed`, or a hazard's name. Permanent if QEMU's job failed or was cancelled: the disk is
+    as it was. PreconditionFailed: the head changed meanwhile. Transient: the VM cannot be reached; call again.
     """
     heads = head_store(fleet)
     version = heads.read(disk_id)
@@ -81,20 +85,49 @@ def stream(
     if target not in vm.chain[1:]:
         raise Refused("not_in_chain", f"disk {disk_id}: layer {chosen} is not below the VM's overlay")
     if vm.chain[1] != target:
+        _check_free(version.head, chosen, vm)
         _check_safe(fleet, version.head, chosen, vm, vm.chain.index(target))
-        version = swing(heads, version, stream_base=chosen)
-        arguments = {"device": vm.node, "base-node": vm.nodes[target], "speed": speed_bytes}
-        arguments["backing-file"] = layer_file_name(chosen)  # what the header says from then on
-        try:
-            live.stream(address, job_id(disk_id, chosen), arguments, on_progress)
-        except Permanent:
-            if live.look(address, _wanted(version.head)).chain[1] != target:
-                swing(heads, version, stream_base=None)
-            raise
+        version = heads.swap(version, new_attempt_id(), stream_base=chosen)
+        _run_job(heads, version, vm, target, speed_bytes, on_progress)
     after = live.look(address, _wanted(version.head))
     if after.chain[1] != target:
         raise Permanent(f"disk {disk_id}: the job ended, but the overlay rests on {after.chain[1]}")
+    if heads.read(disk_id).head.stream_base != chosen and chosen != version.head.tip:
+        swing(heads, version, stream_base=chosen)  # the header names it: `stop` must believe it
     return {"disk_id": disk_id, "base": chosen, "layers_before": len(vm.chain), "layers_after": len(after.chain)}
+
+
+def _run_job(
+    heads: HeadStore,
+    version: HeadVersion,
+    vm: live.VmDisk,
+    target: str,
+    speed_bytes: int,
+    on_progress: JobProgress | None,
+) -> None:
+    """The VM's job, from its start to its end; what the head allows is taken back if it fails."""
+    head, base = version.head, str(version.head.stream_base)
+    arguments = {"base-node": vm.nodes[target], "speed": speed_bytes}
+    arguments["backing-file"] = layer_file_name(base)  # what the header says from then on
+    try:
+        live.stream(address_of(head), job_id(head.disk_id, base), vm, arguments, on_progress)
+    except (Permanent, Refused):
+        if live.look(address_of(head), _wanted(head)).chain[1] != target:
+            with suppress(PreconditionFailed):  # the head went on, and says what holds now
+                heads.swap(version, new_attempt_id(), stream_base=None)
+        raise
+
+
+def _check_free(head: Head, base: str, vm: live.VmDisk) -> None:
+    """Refused unless the overlay rests on the head's tip and no other stream is under way: the head allows one base."""
+    plain = stored_names(replace(head, stream_base=None))
+    if vm.chain[1] not in plain:
+        if vm.chain[1] in stored_names(head):
+            text = f"the overlay rests on {head.stream_base} since an earlier stream: take a snapshot, or stop, first"
+            raise Refused("streamed_already", f"disk {head.disk_id}: {text}")
+        raise Refused("snapshot_running", f"disk {head.disk_id}: {vm.chain[1]} below its overlay is not uploaded yet")
+    if head.stream_base not in {None, base} and live.has_job(address_of(head), job_id(head.disk_id, head.stream_base)):
+        raise Refused("stream_running", f"disk {head.disk_id}: is being streamed onto {head.stream_base}")
 
 
 def _check_safe(fleet: Fleet, head: Head, base: str, vm: live.VmDisk, depth: int) -> None:

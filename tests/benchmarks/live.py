@@ -47,7 +47,8 @@ def measure(chain: Chain, overlay: Path, speed: int | None) -> tuple[list[float]
             if speed is None:
                 time.sleep(QUIET_SECONDS)
             else:
-                live.stream(vm.address, "bench", {"device": "cw-overlay", "base-node": "n0", "speed": speed})
+                disk = live.look(vm.address, frozenset({overlay.name}))
+                live.stream(vm.address, "bench", disk, {"base-node": "n0", "speed": speed})
             ended.set()
 
         worker = threading.Thread(target=stream)

@@ -9,11 +9,12 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tasks.chain.layer import layer_file_name
-from tasks.errors import ChainwrightError, Permanent, Refused, Transient
+from tasks.errors import ChainwrightError, Permanent, PreconditionFailed, Refused, Transient
 from tasks.qemu import live as qemu_live
 from tasks.settings import Fleet
 from tasks.stages import heads, lifecycle, live
@@ -284,6 +285,104 @@ def streaming(host: Host, speed_bytes: int) -> Iterator[tuple[list[int], list[Ch
         worker.join(0.05)
     yield seen, ended
     worker.join(150)
+
+
+def stop_and_compare(host: Host) -> None:
+    lifecycle.stop(host.fleet, "vm")
+    assert host.content("vm", "vm.raw") == bytes(host.model)
+
+
+def ids_of(host: Host) -> list[str]:
+    """The stored chain, tip first."""
+    head = heads.show(host.fleet, "vm").head
+    return [layer.stored.layer_id for layer in reversed(walk(host.stores, head.tip, head.home_region))]
+
+
+def test_second_stream_onto_another_base_leaves_the_first_alone(host: Host) -> None:
+    """It would have taken the first one's base out of the head: then nothing could be stopped any more."""
+    _, higher, deeper, _ = ids_of(host)
+    with live_vm(host.boot()) as vm:
+        host.begin(vm)
+        seen: list[int] = []
+        options = {"speed_bytes": MIB // 4, "on_progress": lambda done, _: seen.append(done)}
+        worker = threading.Thread(target=live.stream, args=(host.fleet, "vm", deeper), kwargs=options)
+        worker.start()
+        while not seen and worker.is_alive():
+            worker.join(0.05)
+        with pytest.raises(Refused, match="stream_running"):
+            live.stream(host.fleet, "vm", higher)
+        worker.join(60)
+        assert heads.show(host.fleet, "vm").head.stream_base == deeper
+        vm.quit()
+    stop_and_compare(host)
+
+
+def test_stream_that_fails_after_an_earlier_one_keeps_the_disk_stoppable(host: Host) -> None:
+    _, higher, deeper, _ = ids_of(host)
+    with live_vm(host.boot()) as vm:
+        host.begin(vm)
+        live.stream(host.fleet, "vm", higher)
+        with pytest.raises(Refused, match="streamed_already"):
+            live.stream(host.fleet, "vm", deeper)
+        vm.quit()
+    stop_and_compare(host)
+
+
+def test_snapshot_between_the_look_and_the_job_stops_the_stream(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The job would have written into the file that the snapshot uploads."""
+    real = live._check_safe
+
+    def late(*args: object) -> None:
+        real(*args)  # type: ignore[arg-type]
+        lifecycle.snapshot(host.fleet, "vm", "snap")
+
+    monkeypatch.setattr(live, "_check_safe", late)
+    with live_vm(host.boot()) as vm:
+        host.begin(vm)
+        host.write(vm, 6 * MIB, 256 * KIB, 11)
+        with pytest.raises((Refused, PreconditionFailed)):
+            live.stream(host.fleet, "vm")
+        host.write(vm, 0, 64 * KIB, 12)
+        vm.quit()
+    stop_and_compare(host)
+
+
+def test_node_that_a_snapshot_has_sealed_is_not_streamed_into(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same, later: the head allows the base already."""
+    real = qemu_live.stream
+
+    def late(*args: Any, **kwargs: Any) -> None:
+        lifecycle._seal(heads.head_store(host.fleet), heads.show(host.fleet, "vm"), args[0])
+        real(*args, **kwargs)
+
+    monkeypatch.setattr(qemu_live, "stream", late)
+    with live_vm(host.boot()) as vm:
+        host.begin(vm)
+        host.write(vm, 6 * MIB, 256 * KIB, 11)
+        with pytest.raises(Refused, match="vm_changed"):
+            live.stream(host.fleet, "vm")
+        host.write(vm, 0, 64 * KIB, 12)
+        vm.quit()
+    stop_and_compare(host)
+
+
+def test_stream_waits_until_a_snapshot_is_uploaded(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the snapshot's last write would forget the base that the new overlay rests on."""
+    real = lifecycle._upload
+
+    def slow(*args: Any, **kwargs: Any) -> object:
+        with pytest.raises(Refused, match="snapshot_running"):
+            live.stream(host.fleet, "vm", ids_of(host)[1])
+        return real(*args, **kwargs)
+
+    with live_vm(host.boot()) as vm:
+        host.begin(vm)
+        host.write(vm, 6 * MIB, 256 * KIB, 11)
+        with monkeypatch.context() as patch:
+            patch.setattr(lifecycle, "_upload", slow)
+            lifecycle.snapshot(host.fleet, "vm", "snap")
+        vm.quit()
+    stop_and_compare(host)
 
 
 @pytest.mark.parametrize(
