@@ -130,11 +130,12 @@ class HeadStore:
         qmp: str | None = None,
         attempt_id: str | None = None,
         overlay: str | None = None,
+        tip: str | None = None,
     ) -> HeadVersion:
         """A VM starts: running, whatever lease is there (it is cleared, so its holder's next write fails).
 
-        Wins at once: a lost compare-and-swap is tried again. Refused (`disk_running`, `snapshot_head`). Calling again
-        with the same attempt id is a no-op.
+        Wins at once: a lost compare-and-swap is tried again. Refused (`disk_running`, `snapshot_head`; `head_moved` if
+        the tip is not `tip`). Calling again with the same attempt id is a no-op.
         """
         attempt = attempt_id or new_attempt_id()
 
@@ -142,6 +143,7 @@ class HeadStore:
             if now.head.state == "running" and now.head.attempt_id == attempt:
                 return now
             check_startable(now.head)
+            _check_tip(now.head, tip)
             return self.swap(now, attempt, state="running", host=host, qmp=qmp, overlay=overlay, sealed=(), lease=None)
 
         return self._until_won(disk_id, change)
@@ -191,8 +193,7 @@ class HeadStore:
         def change(now: HeadVersion) -> HeadVersion:
             at = self.control.now()
             check_leasable(now.head, action_id, at)
-            if tip is not None and now.head.tip != tip:
-                raise Refused("head_moved", f"disk {disk_id}: tip is {now.head.tip}, not {tip}")
+            _check_tip(now.head, tip)
             return self.swap(now, attempt_id, lease=_lease(now.head, action_id, attempt_id, at, seconds))
 
         return self._until_won(disk_id, change)
@@ -320,6 +321,11 @@ def _problem(head: Head, disk_id: str) -> str:
         f"virtual_size {head.virtual_size!r}": isinstance(head.virtual_size, int) and head.virtual_size >= 0,
     }
     return next((text for text, good in checks.items() if not good), "")
+
+
+def _check_tip(head: Head, tip: str | None) -> None:
+    if tip is not None and head.tip != tip:
+        raise Refused("head_moved", f"disk {head.disk_id}: tip is {head.tip}, not {tip}")
 
 
 def _lease(head: Head, action_id: str, attempt_id: str, now: datetime.datetime, seconds: float) -> Lease:

@@ -287,6 +287,26 @@ def streaming(host: Host, speed_bytes: int) -> Iterator[tuple[list[int], list[Ch
     worker.join(150)
 
 
+def test_overlay_over_a_tip_that_maintenance_has_replaced_does_not_start(host: Host) -> None:
+    """A VM that wrote to it could never be stopped, and would read layers that retirement deletes."""
+    overlay = host.folder / "overlay.qcow2"
+    lifecycle.create_tip(host.fleet, "vm", overlay)
+    store = heads.head_store(host.fleet)
+    held = store.acquire_lease("vm", "merge-1", "attempt", 60)
+    published = store.publish(held, ids_of(host)[1])  # as good as any other layer here
+    with pytest.raises(Refused, match="lineage_mismatch"):
+        heads.start(host.fleet, "vm", "host", overlay=overlay)
+    assert heads.show(host.fleet, "vm").head == published.head
+
+
+def test_publish_between_the_look_at_the_overlay_and_the_start_is_noticed(host: Host) -> None:
+    old = heads.show(host.fleet, "vm").head.tip
+    store = heads.head_store(host.fleet)
+    store.publish(store.acquire_lease("vm", "merge-1", "attempt", 60), ids_of(host)[1])
+    with pytest.raises(Refused, match="head_moved"):
+        store.start("vm", "host", tip=old)
+
+
 def stop_and_compare(host: Host) -> None:
     lifecycle.stop(host.fleet, "vm")
     assert host.content("vm", "vm.raw") == bytes(host.model)
