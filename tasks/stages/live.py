@@ -37,7 +37,12 @@ from tasks.stages.remote_chain import as_input, walk
 from tasks.store.connect import control_store, open_stores
 from tasks.store.heads import HeadStore, HeadVersion, new_attempt_id
 
-__all__ = ["choose_base", "control", "stream"]
+__all__ = ["choose_base", "control", "lengths", "stream"]
+
+
+def lengths(fleet: Fleet) -> dict[str, int]:
+    """Layers of each disk's chain, as the manifest knows them. NotFound before the first scan."""
+    return {row["disk_id"]: row["layers"] or 0 for row in _chain_lengths(fleet)}
 
 
 def choose_base(fleet: Fleet, disk_id: str) -> dict[str, Any]:
@@ -183,10 +188,14 @@ def _wanted(head: Head) -> frozenset[str]:
 def _private_layers(fleet: Fleet, head: Head, count: int) -> int:
     """Layers that only this disk uses, as the manifest knows; all but the base if it does not know the disk yet."""
     try:
-        folder, _ = staged(fleet, control_store(fleet))
+        rows = _chain_lengths(fleet)
     except ChainwrightError:
         return count - 1
-    with open_manifest(folder) as connection:
-        rows = run(connection, find("chain_length")).dicts()
     known = next((row for row in rows if row["disk_id"] == head.disk_id and row["tip_layer_id"] == head.tip), None)
     return int(known["private_layers"]) if known else count - 1
+
+
+def _chain_lengths(fleet: Fleet) -> list[dict[str, Any]]:
+    folder, _ = staged(fleet, control_store(fleet))
+    with open_manifest(folder) as connection:
+        return run(connection, find("chain_length")).dicts()

@@ -3,6 +3,7 @@
 import logging
 from typing import Any
 
+from tasks.chain.head import Head
 from tasks.errors import ChainwrightError, ConfigError, Refused
 from tasks.settings import Fleet
 from tasks.store.connect import control_store
@@ -43,19 +44,36 @@ def live_item(fleet: Fleet, disk_id: str) -> dict[str, Any]:
 
 
 def live_items(fleet: Fleet) -> list[dict[str, Any]]:
-    """Work items for running disks over the length limit, where the policy lets their VMs stream (`live_streams`)."""
+    """Work items for running disks over the length limit, where the policy lets their VMs stream (`live_streams`).
+
+    At most `budget.actions`. A disk that no manifest has yet waits for the next run.
+    """
     if not fleet.policy.live_streams:
         return []
-    items = []
-    for version in HeadStore(control_store(fleet)).list():
-        if version.head.state == "running" and version.head.qmp is not None and version.head.stream_base is None:
-            try:
-                item = live_item(fleet, version.head.disk_id)
-            except Refused as refused:
-                log.info("disk %s is not streamed: %s", version.head.disk_id, refused)
-                continue
-            items += [item] if item["layers_before"] > fleet.policy.max_chain_length else []
+    from tasks.stages import live
+
+    long = {disk for disk, layers in live.lengths(fleet).items() if layers > fleet.policy.max_chain_length}
+    items: list[dict[str, Any]] = []
+    for entry in HeadStore(control_store(fleet)).entries():
+        if len(items) >= fleet.policy.budget.actions:
+            break
+        if entry.head is not None and entry.disk_id in long and _may_stream(entry.head):
+            items += _live_item_or_none(fleet, entry.disk_id)
     return items
+
+
+def _may_stream(head: Head) -> bool:
+    return head.state == "running" and head.qmp is not None and head.stream_base is None
+
+
+def _live_item_or_none(fleet: Fleet, disk_id: str) -> list[dict[str, Any]]:
+    """At most one item: a disk that cannot be looked at must not stop the plans of the others."""
+    try:
+        item = live_item(fleet, disk_id)
+    except ChainwrightError as error:
+        log.warning("disk %s is not streamed: %s", disk_id, error)
+        return []
+    return [item] if item["layers_before"] > fleet.policy.max_chain_length else []
 
 
 def merge(fleet: Fleet, plan_id: str, action_id: str, attempt: str) -> dict[str, Any]:

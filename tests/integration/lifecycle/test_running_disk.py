@@ -19,6 +19,7 @@ from tasks.qemu import live as qemu_live
 from tasks.settings import Fleet
 from tasks.stages import heads, lifecycle, live
 from tasks.stages.export import export_disk
+from tasks.stages.inventory import run_inventory
 from tasks.stages.remote_chain import walk
 from tasks.stages.transfer import import_disk
 from tasks.store.base import ObjectStore
@@ -526,9 +527,43 @@ def test_dag_items_for_a_running_disk(host: Host) -> None:
         assert (item["kind"], item["disk_id"], item["region"]) == ("live", "vm", "us-east")
         assert maintain.live_items(host.fleet) == []
         policy = dataclasses.replace(host.fleet.policy, live_streams=True, max_chain_length=2)
+        run_inventory(host.fleet)
         assert maintain.live_items(host.fleet.model_copy(update={"policy": policy})) == [item]
         done = live.stream(host.fleet, item["disk_id"], item["base"])
         assert done["layers_after"] == item["layers_after"] + 1  # and the overlay
+
+
+def test_one_broken_disk_or_head_does_not_stop_the_plans_of_others(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tasks.stages import maintain
+
+    store = heads.head_store(host.fleet)
+    for name in ("a-broken", "short", "z-other"):
+        store.clone("vm", name)
+    store.control.put_new("heads/spoilt.json", b"{")
+    for name in ("vm", "a-broken", "z-other"):
+        store.start(name, "host", "unix:/nowhere")
+    run_inventory(host.fleet)
+    asked: list[str] = []
+
+    def choose(_: Fleet, disk_id: str) -> dict[str, Any]:
+        asked.append(disk_id)
+        if disk_id == "a-broken":
+            raise Permanent("AccessDenied")
+        return {"disk_id": disk_id, "base": "b", "layers_before": 4, "layers_after": 2}
+
+    monkeypatch.setattr(live, "choose_base", choose)
+
+    def planned(limit: int, actions: int) -> list[str]:
+        policy = host.fleet.policy
+        budget = dataclasses.replace(policy.budget, actions=actions)
+        policy = dataclasses.replace(policy, live_streams=True, max_chain_length=limit, budget=budget)
+        return [item["disk_id"] for item in maintain.live_items(host.fleet.model_copy(update={"policy": policy}))]
+
+    assert planned(2, 9) == ["vm", "z-other"]
+    assert planned(2, 1) == ["vm"]
+    asked.clear()
+    assert planned(4, 9) == []
+    assert asked == []  # what is short enough costs no request
 
 
 @pytest.mark.parametrize(("limit", "merges"), [(64 * MIB, True), (1, False)])
