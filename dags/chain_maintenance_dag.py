@@ -9,7 +9,8 @@ you say otherwise**.
 |---|---|
 | `plan` | manifests + policy → a stored plan; every chosen and every skipped chain has a reason |
 | `explain` | prints the plan in its log: what would be merged, why, the bytes, the money |
-| `gate`, `approve` | a plan that moves more than `policy.approve_above_bytes` waits for a person (*Required actions*) |
+| `gate`, `approve` | a plan that moves more than `policy.approve_above_bytes`, the stores' own copies included, waits |
+|  | for a person (*Required actions*) |
 | `work_<region>` | the region's share of the plan; nothing in dry run |
 | `act_<region>` | the actions; at most as many at once as the region's pool `region-<region>` has slots. A new layer |
 |  | is then warmed in the regions whose guests read the old ones |
@@ -105,7 +106,7 @@ def gate(plan: dict[str, Any], params: dict[str, Any]) -> str | list[str]:
     """Must a person approve? Not a dry run, nor a plan without actions."""
     if params["dry_run"] or not plan["items"] or params["approve"] == "never":
         return pick_task_ids()
-    above = plan["bytes"] > fleet().policy.approve_above_bytes
+    above = plan["bytes"] + plan["copied_bytes"] > fleet().policy.approve_above_bytes
     return "approve" if above or params["approve"] == "always" else pick_task_ids()
 
 

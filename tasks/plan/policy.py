@@ -60,7 +60,7 @@ class Policy:
     flatten: bool = False  # may a merge swallow the base (no backing left)?
     drop_bitmaps: bool = False  # hazard 10
     max_garbage_share: float = 0.2  # dead bytes that compose may keep in a result
-    approve_above_bytes: int = 1024 * GIB  # plans that move more wait for a person
+    approve_above_bytes: int = 1024 * GIB  # plans that move more, the stores' own copies included, wait for a person
     protected_disks: tuple[str, ...] = ()
     raw_bases: tuple[str, ...] = ()  # object keys of raw images that are accepted as bases
     window: str = ""  # "22:00-06:00" UTC; empty = always

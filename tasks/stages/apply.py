@@ -16,6 +16,7 @@ from tasks.execute.receipt import Receipt
 from tasks.execute.runner import run_action
 from tasks.plan.steps import MergeAction
 from tasks.settings import Fleet
+from tasks.stages.plan import recheck_action
 from tasks.store.base import ObjectStore
 from tasks.store.connect import open_stores
 from tasks.store.heads import HeadStore
@@ -23,6 +24,7 @@ from tasks.store.plans import load_action, load_maps
 from tasks.units import human_bytes, human_seconds
 
 log = logging.getLogger(__name__)
+_POLICY_REASONS = {"protected_disk", "outside_window"}
 
 
 def apply_action(
@@ -31,11 +33,15 @@ def apply_action(
     """Carry out one action of a stored plan; what a DAG keeps of its receipt.
 
     `attempt` names the caller (an Airflow task instance); the real attempt id is made unique, since Airflow may run the
-    same try twice at once. NotFound: no such plan, action or disk. Transient: worth another try. Everything that ends
-    without an error has one of the outcomes of `tasks.execute.runner.run_action`.
+    same try twice at once. An action may wait for hours, for a person or a free slot: what policy forbids by now is
+    `refused`. NotFound: no such plan, action or disk. Transient: worth another try. Everything that ends without an
+    error has one of the outcomes of `tasks.execute.runner.run_action`.
     """
     stores = open_stores(fleet)
     action = load_action(stores[fleet.control_region], plan_id, action_id)
+    skip = recheck_action(stores[fleet.control_region], action, fleet.policy)
+    if skip is not None and skip.reason in _POLICY_REASONS:
+        return summary(Receipt(action, "done", (), outcome="refused", reason=f"{skip.reason}: {skip.detail}"))
     with interrupted_by_sigterm():
         return summary(apply_merge(fleet, action, attempt, progress or log_progress, stores=stores))
 

@@ -17,8 +17,8 @@ def gate(plan: dict[str, Any], **params: Any) -> Any:
     return chain_maintenance_dag.gate.function(plan, {**defaults, **params})
 
 
-def plan(items: int, moved: int) -> dict[str, Any]:
-    return {"items": [ITEM] * items, "bytes": moved, "dry_run": False, "plan_id": "p"}
+def plan(items: int, moved: int, copied: int = 0) -> dict[str, Any]:
+    return {"items": [ITEM] * items, "bytes": moved, "copied_bytes": copied, "dry_run": False, "plan_id": "p"}
 
 
 def test_a_small_plan_needs_nobody() -> None:
@@ -31,6 +31,14 @@ def test_a_plan_above_the_threshold_waits_for_a_person() -> None:
     limit = fleet().policy.approve_above_bytes
     assert gate(plan(1, limit)) == WORK
     assert gate(plan(1, limit + 1)) == "approve"
+
+
+def test_what_stores_copy_themselves_counts_too() -> None:
+    """Bytes through workers are bounded by the budget, far below the threshold: alone they never asked anybody."""
+    from dags.defaults import fleet
+
+    limit = fleet().policy.approve_above_bytes
+    assert gate(plan(1, 10, limit)) == "approve"
 
 
 def test_a_person_may_be_asked_always_or_never() -> None:

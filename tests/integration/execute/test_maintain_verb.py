@@ -15,6 +15,7 @@ import pytest
 from tasks.settings import Fleet
 from tasks.stages import inventory
 from tasks.stages import plan as planning
+from tasks.stages.apply import apply_action
 from tasks.store.heads import HeadStore
 from tests.support.chains import Chain, LayerSpec, build, guest_sha256, random_specs
 from tests.support.cli import chainwright, write_fleet_toml
@@ -60,6 +61,24 @@ def test_a_stored_plan_is_carried_out_once(scanned: Fleet, stores: Stores, tmp_p
     again = chainwright("maintain", "--plan", made["plan_id"], "--real", "--fleet", toml)
     assert again.code == 0, again.err
     assert HeadStore(stores["us-east"]).read("d1") == version
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [({"protected_disks": ("d1",)}, "protected_disk"), ({"window": "00:00-00:00"}, "outside_window")],
+)
+def test_what_policy_forbids_by_now_is_not_carried_out(
+    scanned: Fleet, stores: Stores, chain: Chain, changes: dict[str, object], reason: str
+) -> None:
+    """An action waits for a person, a pool or a retry: the window may be over, the disk protected."""
+    made = planning.make_plan(scanned)
+    before = HeadStore(stores["us-east"]).read("d1")
+    later = scanned.model_copy(update={"policy": replace(scanned.policy, **changes)})
+    done = apply_action(later, made["plan_id"], made["actions"][0]["action_id"], "late")
+    assert done["outcome"] == "refused"
+    assert done["reason"].startswith(reason)
+    assert HeadStore(stores["us-east"]).read("d1") == before
+    assert layer_keys(stores) == set(chain.layers)
 
 
 def test_wrong_input_is_one_line(scanned: Fleet, stores: Stores, chain: Chain, tmp_path: Path) -> None:
