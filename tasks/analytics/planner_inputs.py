@@ -1,7 +1,8 @@
 """From a staged manifest to the planner's values. Layers are loaded only for disks that pass the first look."""
 
+import datetime
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import duckdb
@@ -109,8 +110,16 @@ def _heads(connection: duckdb.DuckDBPyConnection) -> dict[str, _HeadRow]:
     table = run_arrow(connection, load("plan", "heads"))
     columns = [table[name].to_pylist() for name in _HEAD_COLUMNS]
     tips = table["tip_no"].to_pylist()
+    failures = {row["disk_id"]: row for row in run_arrow(connection, load("plan", "failures")).to_pylist()}
     rows = (_HeadRow(HeadInput(*values), tip) for values, tip in zip(_rows(columns), tips, strict=True))
-    return {row.head.disk_id: row for row in rows}
+    return {row.head.disk_id: _with_failure(row, failures.get(row.head.disk_id)) for row in rows}
+
+
+def _with_failure(row: _HeadRow, failure: Mapping[str, Any] | None) -> _HeadRow:
+    if failure is None or failure["failed_at"] is None:
+        return row
+    at = failure["failed_at"].astimezone(datetime.UTC).isoformat()
+    return replace(row, head=replace(row.head, failed_at=at, failure=failure["failure"]))
 
 
 def _rows(columns: Sequence[Sequence[Any]]) -> Iterator[tuple[Any, ...]]:

@@ -19,6 +19,9 @@ from tasks.plan.score import RunScores, score_runs
 from tasks.plan.steps import Benefit, Cost, Engine, Skip
 from tasks.units import human_bytes
 
+RETRY_HOURS = (
+    6.0  # a disk whose action failed waits: else it takes others' share of every run's budget, and fails again
+)
 MAX_TRIES = 64  # runs of one chain that turn out to have no safe engine before the chain is given up
 
 
@@ -41,7 +44,7 @@ class Candidate:
 def screen(head: HeadInput, policy: Policy, now: str, requested: bool = False) -> Skip | str:
     """Why the disk is left alone, or the reason code that calls for a merge. Needs no layers."""
     for reason, detail in _barriers(head, policy, now):
-        if not (requested and reason == "outside_window"):
+        if not (requested and reason in {"outside_window", "failed_before"}):
             return Skip(head.disk_id, reason, detail)
     call = reasons.REQUESTED if requested else _call(head, policy)
     if call is None:
@@ -69,8 +72,16 @@ def _barriers(head: HeadInput, policy: Policy, now: str) -> Iterator[tuple[str, 
         yield "running_disk", f"{head.chain_layers} layers"
     if head.lease_expires_at is not None and head.lease_expires_at > now:
         yield "leased", f"action {head.lease_action} until {head.lease_expires_at}"
+    if head.failed_at is not None and _hours_between(head.failed_at, now) < RETRY_HOURS:
+        yield "failed_before", f"at {head.failed_at}: {head.failure}"
     if not window_open(policy.window, now):
         yield "outside_window", f"window {policy.window} UTC, now {now[11:16]}"
+
+
+def _hours_between(earlier: str, later: str) -> float:
+    """Both ISO 8601 with a zone."""
+    span = datetime.datetime.fromisoformat(later) - datetime.datetime.fromisoformat(earlier)
+    return span.total_seconds() / 3600
 
 
 def _call(head: HeadInput, policy: Policy) -> str | None:

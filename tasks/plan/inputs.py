@@ -102,6 +102,8 @@ class HeadInput:
     shadowed_bytes: int = 0  # of the private part: hidden by a layer above
     lease_action: str | None = None
     lease_expires_at: str | None = None  # ISO 8601, UTC
+    failed_at: str | None = None  # ISO 8601, UTC: its last action ended then, without a result
+    failure: str = ""  # why
 
 
 @dataclass(frozen=True, slots=True)

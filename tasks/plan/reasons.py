@@ -20,6 +20,7 @@ SKIPS: dict[str, str] = {
     "running_disk": "a VM runs on the disk: only the live engine may merge it",
     "protected_disk": "the policy protects the disk",
     "outside_window": "the policy's window is closed",
+    "failed_before": "its last action failed a few hours ago: it is tried again later, or when a person asks",
     "leased": "another action holds the disk's lease",
     "head_dangling": "the head names a layer that is not there",
     "head_refused": "the head's record cannot be read",

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tasks.errors import Permanent
 from tasks.settings import Fleet
 from tasks.stages import inventory
 from tasks.stages import plan as planning
@@ -79,6 +80,18 @@ def test_what_policy_forbids_by_now_is_not_carried_out(
     assert done["reason"].startswith(reason)
     assert HeadStore(stores["us-east"]).read("d1") == before
     assert layer_keys(stores) == set(chain.layers)
+
+
+def test_a_disk_whose_action_failed_waits_until_a_person_asks(scanned: Fleet, stores: Stores) -> None:
+    """Else it would take its share of every run's budget, for ever, from disks that can be served."""
+    item = planning.make_plan(scanned)["actions"][0]
+    tight = scanned.model_copy(update={"work_bytes": 1})
+    with pytest.raises(Permanent, match="work_bytes"):
+        apply_action(tight, item["plan_id"], item["action_id"], "first")
+    inventory.run_inventory(scanned)
+    plan = planning.build(scanned)
+    assert (plan.actions, [skip.reason for skip in plan.skips]) == ((), ["failed_before"])
+    assert planning.make_plan(scanned, disks=["d1"])["actions"]
 
 
 def test_wrong_input_is_one_line(scanned: Fleet, stores: Stores, chain: Chain, tmp_path: Path) -> None:

@@ -27,6 +27,8 @@ CASES = [
         Policy(),
         "chain_too_long",
     ),
+    ("failed a moment ago", replace(HEAD, failed_at="2026-03-01T06:00:01+00:00"), Policy(), "failed_before"),
+    ("failed long ago", replace(HEAD, failed_at="2026-03-01T05:59:59+00:00"), Policy(), "chain_too_long"),
     ("window closed", HEAD, Policy(window="22:00-06:00"), "outside_window"),
     ("window open", HEAD, Policy(window="11:00-13:00"), "chain_too_long"),
     ("dangling head", replace(HEAD, status="dangling"), Policy(), "head_dangling"),
