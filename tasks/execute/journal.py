@@ -18,6 +18,8 @@ from tasks.retry import until_won
 from tasks.store import keys
 from tasks.store.base import ObjectStore
 
+MAX_ATTEMPTS = 32  # that a record names: each of them costs every later attempt some requests
+
 
 class Journal:
     """`actions/<action_id>.json` of one action, as one attempt sees it."""
@@ -36,7 +38,8 @@ class Journal:
         """Write the intent of this attempt: from now on everything that it may leave behind has a name.
 
         A record of an action that was published (and undone since) is kept in `extra` and begun anew, so that no
-        attempt cleans up what was once live.
+        attempt cleans up what was once live. Only the newest attempts are kept: what an older one may have left is
+        referred to by nobody, and retirement finds it.
         """
         attempt = Attempt(self._attempt_id, self._control.now().isoformat(), creates)
 
@@ -46,8 +49,11 @@ class Journal:
             if old.state == "done" and old.outcome == "published":
                 history = [*old.extra.get("previous", []), _summary(old)]
                 return Receipt(self._action, "intent", (attempt,), extra={"previous": history})
-            attempts = tuple(a for a in old.attempts if a.attempt_id != attempt.attempt_id)
-            return replace(old, state="intent", outcome=None, reason="", attempts=(*attempts, attempt))
+            attempts = (*(a for a in old.attempts if a.attempt_id != attempt.attempt_id), attempt)[-MAX_ATTEMPTS:]
+            named = {one.attempt_id for one in attempts}
+            ready = {name: facts for name, facts in old.extra.get("ready", {}).items() if name in named}
+            extra = {**old.extra, "ready": ready} if ready or "ready" in old.extra else old.extra
+            return replace(old, state="intent", outcome=None, reason="", attempts=attempts, extra=extra)
 
         return self._change(change)
 

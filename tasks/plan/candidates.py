@@ -19,9 +19,7 @@ from tasks.plan.score import RunScores, score_runs
 from tasks.plan.steps import Benefit, Cost, Engine, Skip
 from tasks.units import human_bytes
 
-RETRY_HOURS = (
-    6.0  # a disk whose action failed waits: else it takes others' share of every run's budget, and fails again
-)
+RETRY_HOURS = 6.0  # a disk whose action failed waits: else it takes others' share of every run's budget
 MAX_TRIES = 64  # runs of one chain that turn out to have no safe engine before the chain is given up
 
 

@@ -128,3 +128,17 @@ def test_codec_and_malformed_records() -> None:
     store.put_if_match(key, b"{}", store.info(key).etag)
     with pytest.raises(Permanent, match="malformed receipt"):
         journal.read()
+
+
+def test_the_record_of_an_action_that_never_succeeds_does_not_grow() -> None:
+    """Every attempt reads it, and removes what all that it names may have left."""
+    store = MemoryStore()
+    for number in range(100):
+        journal = _journal(store, f"try-{number}")
+        receipt = journal.begin((("us-east", f"layers/{number}.qcow2"),))
+        _ready(journal, f"{number:032x}")
+        journal.close("failed", "EIO", COST, TOOLS)
+    assert [attempt.attempt_id for attempt in receipt.attempts] == [f"try-{number}" for number in range(68, 100)]
+    last = journal.read()
+    assert last is not None
+    assert set(last.extra["ready"]) == {attempt.attempt_id for attempt in last.attempts}
