@@ -60,7 +60,7 @@ def merged_tip(fleet: Fleet, overlay: LocalLayer, parent_id: str, home: str) -> 
         yield None
         return
     parent, below = chain[-1], chain[-2]
-    room = 2 * (overlay.size + parent.info.size)
+    room = 2 * (overlay.size + max(parent.info.size, parent.data_bytes))
     with reserve(Path(fleet.work_dir), f"tip-{secrets.token_hex(6)}", room, fleet.work_bytes) as workspace:
         yield Merged(_merge(workspace.path, overlay, parent, stores), layer_id_of(below.name) or below.name)
 
@@ -69,8 +69,9 @@ def _why_not(overlay: LocalLayer, chain: Sequence[RemoteLayer], policy: Policy) 
     parent = chain[-1]
     if not policy.rebase_small_parents:
         return "policy.rebase_small_parents is off"
-    if parent.info.size > policy.small_backing_bytes:
-        return f"the parent has {parent.info.size} bytes, small is up to {policy.small_backing_bytes}"
+    size = max(parent.info.size, parent.data_bytes)  # compressed clusters are written out in full (hazard 6)
+    if size > policy.small_backing_bytes:
+        return f"the parent has {size} bytes, small is up to {policy.small_backing_bytes}"
     if len(chain) < 2 or chain[-2].facts is None:
         return "the parent is the chain's base"
     inputs = [as_input(layer) for layer in reversed(chain)]

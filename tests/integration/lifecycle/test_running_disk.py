@@ -580,3 +580,23 @@ def test_small_parent_is_merged_into_the_tip_before_its_upload(host: Host, limit
     assert len(after) == len(before) + (0 if merges else 1)
     assert [layer.name for layer in after[:-1]] == [layer.name for layer in before][: len(after) - 1]
     assert host.content("vm", "vm.raw") == bytes(host.model)
+
+
+def test_small_parent_that_would_inflate_is_not_small(
+    fleet: Fleet, stores: dict[str, ObjectStore], tmp_path: Path
+) -> None:
+    """QEMU writes compressed clusters out in full: a small object may hold any number of guest bytes."""
+    squeezed = LayerSpec(size=SIZE, writes=tuple(("compressed", at * 64 * KIB, 64 * KIB, 7) for at in range(64)))
+    host = host_of(fleet, stores, tmp_path, [SPECS[0], squeezed])
+    before = walk(host.stores, heads.show(host.fleet, "vm").head.tip, "us-east")
+    limit = 3 * MIB
+    assert before[-1].info.size < limit < before[-1].data_bytes
+    policy = dataclasses.replace(host.fleet.policy, rebase_small_parents=True, small_backing_bytes=limit)
+    with live_vm(host.boot()) as vm:
+        host.begin(vm)
+        host.write(vm, 6 * MIB, 64 * KIB, 11)
+        vm.quit()
+    lifecycle.stop(host.fleet.model_copy(update={"policy": policy}), "vm")
+    after = walk(host.stores, heads.show(host.fleet, "vm").head.tip, "us-east")
+    assert len(after) == len(before) + 1
+    assert host.content("vm", "vm.raw") == bytes(host.model)
