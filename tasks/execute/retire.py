@@ -89,6 +89,7 @@ class Retirement:
     run_id: str
     cold: Callable[[Sequence[str]], dict[str, str]] = _no_caches
     backing_of: BackingOf = read_backing  # of a layer that the inventory does not know
+    followed: dict[str, str | None] = field(default_factory=dict)  # what headers of such layers said
     known: dict[str, HeadEntry] = field(default_factory=dict)  # records already read: by ETag, never by age
 
     def run(self, *, dry_run: bool) -> RetireReport:
@@ -144,7 +145,8 @@ class Retirement:
 
     def _pins(self, heads: list[Head], forest: Forest) -> dict[str, str]:
         held = pinned_layers(self.control, self.stores, heads, grace_seconds(self.safety))
-        return held | below_unlisted(self.stores, forest, (head.tip for head in heads), held, self.backing_of)
+        tips = [head.tip for head in heads]
+        return held | below_unlisted(self.stores, forest, tips, held, self.backing_of, self.followed)
 
     def _fence_dead_leases(self) -> None:
         """Take leases away that expired a grace ago: whoever held one can no longer publish, and pins nothing.

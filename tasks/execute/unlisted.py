@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
-from tasks.chain.layer import LAYER_ID, layer_id_of
+from tasks.chain.layer import LAYER_ID, layer_file_name, layer_id_of
 from tasks.chain.qcow2_layout import parse_header
 from tasks.chain.qcow2_names import NameRules, claimed_layer
 from tasks.errors import NotFound, Refused
@@ -19,17 +19,23 @@ from tasks.store import keys
 from tasks.store.base import ObjectStore
 from tasks.store.layers import find_layer
 
-_HEADER_BYTES = 1 << 21  # the largest cluster: the header and the backing name are in the first
+_HEADER_BYTES = 4096  # header, extensions and backing name of what QEMU writes
 
 BackingOf = Callable[[ObjectStore, str], str | None]  # layer id -> id of the layer that its header means
 
 
 def below_unlisted(
-    stores: Mapping[str, ObjectStore], forest: Forest, tips: Iterable[str], pins: Iterable[str], backing_of: BackingOf
+    stores: Mapping[str, ObjectStore],
+    forest: Forest,
+    tips: Iterable[str],
+    pins: Iterable[str],
+    backing_of: BackingOf,
+    followed: dict[str, str | None],
 ) -> dict[str, str]:
     """Pins (layer id -> why) for what the layers that the forest does not know are built on.
 
-    Refused (`chain_unknown`) if one of them cannot be found or read: then nothing may be deleted.
+    `followed` keeps what headers said, for the next look of the same run: layers never change. Refused
+    (`chain_unknown`) if one of them cannot be found or read: then nothing may be deleted.
     """
     roots = frozenset(tips)
     known = frozenset(forest.ids)
@@ -40,14 +46,22 @@ def below_unlisted(
         at: str | None = layer_id
         while at is not None and at not in found:
             found[at] = f"unlisted:{layer_id}"
-            at = _follow(stores, at, layer_id, backing_of) if at not in known or at in lost else None
+            if at in known and at not in lost:
+                break
+            if at not in followed:
+                followed[at] = _follow(stores, at, layer_id, backing_of)
+            at = followed[at]
     return found
 
 
 def read_backing(store: ObjectStore, layer_id: str) -> str | None:
     """By one small read of the object's header. Refused with the reader's reason if it is none; NotFound."""
     block = store.get_range(keys.layer(layer_id), 0, _HEADER_BYTES)
-    name = claimed_layer(block, parse_header(block), NameRules(own_name=f"{layer_id}.qcow2"))
+    header = parse_header(block)
+    end = header.backing_offset + header.backing_length
+    if _HEADER_BYTES < end <= header.cluster_size:
+        block = store.get_range(keys.layer(layer_id), 0, end)
+    name = claimed_layer(block, header, NameRules(own_name=layer_file_name(layer_id)))
     return layer_id_of(name) if name else None
 
 

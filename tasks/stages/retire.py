@@ -94,6 +94,8 @@ def report_to_json(fleet: Fleet, report: RetireReport) -> dict[str, Any]:
         "kept": report.kept,
         "cold": report.cold,
         "freed_bytes": report.freed_bytes,
-        "freed_usd_per_month": {name: prices[name] * count / 1e9 for name, count in report.freed_bytes.items()},
+        "freed_usd_per_month": {
+            name: prices.get(name, 0.0) * count / 1e9 for name, count in report.freed_bytes.items()
+        },
         "aborted_uploads": list(report.aborted_uploads),
     }
