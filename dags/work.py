@@ -67,9 +67,10 @@ def run_item(item: dict[str, Any], attempt: str, run: str = "") -> dict[str, Any
 
         return {**item, **warm.warm(fleet(), item["disk_id"], item["region"], dry_run=False, run=run)}
     if item["kind"] == "live":
-        from tasks.stages import live
+        from tasks.stages import apply, live
 
-        return {**item, **live.stream(fleet(), item["disk_id"], item["base"])}
+        with apply.interrupted_by_sigterm():  # a cancelled task cancels the job in the VM
+            return {**item, **live.stream(fleet(), item["disk_id"], item["base"])}
     from tasks.stages import maintain
 
     return {**item, **maintain.merge(fleet(), item["plan_id"], item["action_id"], attempt)}

@@ -1,5 +1,8 @@
 """The few decisions that DAG files make themselves, called as plain functions."""
 
+import os
+import signal
+import time
 from typing import Any
 
 import pytest
@@ -73,3 +76,22 @@ def test_a_dry_run_does_nothing() -> None:
 
 def test_more_than_airflow_can_map_is_left_for_the_next_run() -> None:
     assert len(pick("eu-west", {"items": [ITEM] * 3000, "dry_run": False})) == 1000
+
+
+def test_a_cancelled_task_interrupts_its_live_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Airflow sends SIGTERM. The stream cancels the VM's job when it is interrupted; it was killed instead."""
+    from dags import work
+    from tasks.stages import live
+
+    def stream(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+
+    monkeypatch.setattr(live, "stream", stream)
+    monkeypatch.setattr(work, "fleet", lambda: None)
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)  # should nobody care
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            work.run_item({"kind": "live", "disk_id": "d", "region": "us-east", "base": "b"}, "try")
+    finally:
+        signal.signal(signal.SIGTERM, before)
