@@ -1,6 +1,8 @@
 """What unfinished work holds: the layers that a running action reads or may have written, and uploads under way."""
 
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 from tasks.chain.head import Head
 from tasks.chain.layer import layer_id_of
@@ -10,24 +12,44 @@ from tasks.execute.receipt import Receipt
 from tasks.store import keys
 from tasks.store.base import ObjectStore
 
+READERS = 16  # journals read at once
+
+
+class Held(NamedTuple):
+    """What one version of a journal says: is the action done, and which layers it names."""
+
+    etag: str
+    done: bool
+    layers: frozenset[str]
+
 
 def pinned_layers(
-    control: ObjectStore, stores: Mapping[str, ObjectStore], heads: Iterable[Head], horizon_seconds: float
+    control: ObjectStore,
+    stores: Mapping[str, ObjectStore],
+    heads: Iterable[Head],
+    horizon_seconds: float,
+    known: dict[str, Held],
 ) -> dict[str, str]:
     """Layer id -> who holds it. Work that has not moved for `horizon_seconds` (the grace) is abandoned.
 
     Except under a lease, expired or not: its holder may be paused and can still publish, until somebody changes the
     head. Then what its action names stays, and what the head's last action replaced (its holder may be an undo).
-    Raises the store's errors, and Permanent on a journal that cannot be read: it might hold anything.
+    `known` keeps what was read, for the next look of the same run: by ETag, never by age. Raises the store's errors,
+    and Permanent on a journal that cannot be read: it might hold anything.
     """
     leased = {name for head in heads if head.lease for name in (head.lease.action_id, head.action_id) if name}
     pins: dict[str, str] = {}
     now = control.now()
+    wanted = []
     for info in control.list(keys.ACTIONS):
         name = info.key.removeprefix(keys.ACTIONS).removesuffix(".json")
         if name in leased or (now - info.last_modified).total_seconds() < horizon_seconds:
-            held = _held_by(control, name, even_done=name in leased)
-            pins.update(dict.fromkeys(held, f"action:{name}"))
+            wanted.append((name, info.etag))
+    with ThreadPoolExecutor(READERS) as pool:
+        known.update({name: held for name, held in pool.map(lambda one: _read(control, known, *one), wanted) if held})
+    for name, _ in wanted:
+        if name in known and (name in leased or not known[name].done):
+            pins.update(dict.fromkeys(known[name].layers, f"action:{name}"))
     for store in stores.values():
         for upload in store.list_multipart(keys.LAYERS):
             layer_id = layer_id_of(upload.key.removeprefix(keys.LAYERS))
@@ -36,12 +58,16 @@ def pinned_layers(
     return pins
 
 
-def _held_by(control: ObjectStore, action_id: str, *, even_done: bool) -> set[str]:
+def _read(control: ObjectStore, known: Mapping[str, Held], action_id: str, etag: str) -> tuple[str, Held | None]:
+    """None if it went meanwhile."""
+    old = known.get(action_id)
+    if old is not None and old.etag == etag:
+        return action_id, old
     try:
-        receipt, _ = load_receipt(control, action_id)
+        receipt, now = load_receipt(control, action_id)
     except NotFound:
-        return set()
-    return _layers_of(receipt) if even_done or receipt.state == "intent" else set()
+        return action_id, None
+    return action_id, Held(now, receipt.state == "done", frozenset(_layers_of(receipt)))
 
 
 def _layers_of(receipt: Receipt) -> set[str]:

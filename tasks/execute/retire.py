@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from tasks.chain.head import Head, lease_is_live
 from tasks.errors import NotFound, Permanent, PreconditionFailed, Refused
-from tasks.execute.pins import pinned_layers
+from tasks.execute.pins import Held, pinned_layers
 from tasks.execute.unlisted import BackingOf, below_unlisted, read_backing
 from tasks.plan.policy import Safety
 from tasks.plan.retire import Evidence, Forest, Verdicts, asked_for_warmth, grace_seconds, judge, reachable, shrunken
@@ -90,6 +90,7 @@ class Retirement:
     cold: Callable[[Sequence[str]], dict[str, str]] = _no_caches
     backing_of: BackingOf = read_backing  # of a layer that the inventory does not know
     followed: dict[str, str | None] = field(default_factory=dict)  # what headers of such layers said
+    journals: dict[str, Held] = field(default_factory=dict)  # already read: by ETag, as `known`
     known: dict[str, HeadEntry] = field(default_factory=dict)  # records already read: by ETag, never by age
 
     def run(self, *, dry_run: bool) -> RetireReport:
@@ -144,7 +145,7 @@ class Retirement:
         return heads
 
     def _pins(self, heads: list[Head], forest: Forest) -> dict[str, str]:
-        held = pinned_layers(self.control, self.stores, heads, grace_seconds(self.safety))
+        held = pinned_layers(self.control, self.stores, heads, grace_seconds(self.safety), self.journals)
         tips = [head.tip for head in heads]
         return held | below_unlisted(self.stores, forest, tips, held, self.backing_of, self.followed)
 

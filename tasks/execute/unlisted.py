@@ -39,8 +39,10 @@ def below_unlisted(
     """
     roots = frozenset(tips)
     known = frozenset(forest.ids)
-    needed = at_or_below(forest, roots | frozenset(pins))
-    lost = {forest.ids[k] for k in np.flatnonzero(needed & forest.unknown)} if forest.unknown.size else set()
+    lost: set[str] = set()
+    if forest.unknown.any():
+        needed = at_or_below(forest, roots | frozenset(pins))
+        lost = {forest.ids[k] for k in np.flatnonzero(needed & forest.unknown)}
     found: dict[str, str] = {}
     for layer_id in filter(LAYER_ID.fullmatch, sorted((roots - known) | lost)):  # a raw base rests on nothing
         at: str | None = layer_id

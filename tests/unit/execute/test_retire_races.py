@@ -7,12 +7,14 @@ from typing import Any
 import pytest
 
 from tasks.errors import NotFound, Permanent, PreconditionFailed, Refused, Transient
+from tasks.execute import pins
 from tasks.execute.journal import Journal, ready_facts
-from tasks.execute.receipt import Proof
+from tasks.execute.receipt import Proof, Receipt
 from tasks.execute.retire import FleetView, Retirement
 from tasks.execute.undo import undo
 from tasks.plan.steps import Cost
 from tasks.store import keys
+from tasks.store.base import ObjectStore
 from tasks.store.heads import HeadVersion
 from tasks.store.tombstones import Tombstones
 from tests.fakes.store import Fault, FaultyStore
@@ -393,3 +395,20 @@ def test_a_second_look_that_is_suddenly_small_deletes_nothing(merged: ToyFleet) 
     with pytest.raises(Refused, match="shrank"):
         between(merged, lose, after_listing=False).run(dry_run=False)
     assert layers(merged) == 4
+
+
+def test_journals_are_read_once_a_run(merged: ToyFleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of up to twelve looks read every journal of three days again, one after the other."""
+    pass_grace(merged)
+    merged.create("e", "us-east", merged.put_layer("us-east", merged.put_layer("us-east", None, {}), {}))
+    merge(merged, "e", publish=False)
+    merged.look()
+    real, reads = pins.load_receipt, []
+
+    def counted(control: ObjectStore, action_id: str) -> tuple[Receipt, str]:
+        reads.append(action_id)
+        return real(control, action_id)
+
+    monkeypatch.setattr(pins, "load_receipt", counted)
+    assert len(merged.retirement("sweep").run(dry_run=False).swept) == 2
+    assert len(reads) == 1
