@@ -51,7 +51,8 @@ def fleet_input(connection: duckdb.DuckDBPyConnection, fleet: Fleet, request: Re
 
     Raises NotFound for a requested disk that the manifest does not know.
     """
-    heads = _heads(connection)
+    regions = frozenset(region.name for region in fleet.regions)
+    heads = {disk: _placed(row, regions) for disk, row in _heads(connection).items()}
     asked = frozenset(request.disks)
     for disk in request.disks:
         if disk not in heads:
@@ -64,7 +65,7 @@ def fleet_input(connection: duckdb.DuckDBPyConnection, fleet: Fleet, request: Re
         (rest if isinstance(verdict, Skip) else wanted).append(row)
     return FleetInput(
         snapshot_id=request.snapshot_id,
-        chains=_chains(connection, wanted),
+        chains=_chains(connection, wanted, regions),
         policy=request.policy,
         now=request.now,
         heads=tuple(row.head for row in rest),
@@ -72,6 +73,14 @@ def fleet_input(connection: duckdb.DuckDBPyConnection, fleet: Fleet, request: Re
         prices=prices_of(fleet),
         tools=request.tools,
     )
+
+
+def _placed(row: "_HeadRow", regions: frozenset[str]) -> "_HeadRow":
+    """A head whose home left the fleet is not ok: no task would ever run there."""
+    if row.head.status != "ok" or row.head.home_region in regions:
+        return row
+    detail = f"its home {row.head.home_region} is no region of this fleet"
+    return replace(row, head=replace(row.head, status="unknown_region", detail=detail))
 
 
 def prices_of(fleet: Fleet) -> Prices:
@@ -126,10 +135,12 @@ def _rows(columns: Sequence[Sequence[Any]]) -> Iterator[tuple[Any, ...]]:
     return zip(*columns, strict=True)
 
 
-def _chains(connection: duckdb.DuckDBPyConnection, wanted: Sequence[_HeadRow]) -> Iterator[ChainInput]:
+def _chains(
+    connection: duckdb.DuckDBPyConnection, wanted: Sequence[_HeadRow], regions: frozenset[str]
+) -> Iterator[ChainInput]:
     for first in range(0, len(wanted), BATCH_DISKS):
         batch = wanted[first : first + BATCH_DISKS]
-        yield from _Batch.load(connection, batch).chains(batch)
+        yield from _Batch.load(connection, batch, regions).chains(batch)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,10 +152,12 @@ class _Batch:
     steals: Mapping[int, Sequence[tuple[int, int]]]  # upper -> (lower, bytes)
 
     @classmethod
-    def load(cls, connection: duckdb.DuckDBPyConnection, batch: Sequence[_HeadRow]) -> "_Batch":
+    def load(
+        cls, connection: duckdb.DuckDBPyConnection, batch: Sequence[_HeadRow], regions: frozenset[str]
+    ) -> "_Batch":
         disks = [row.head.disk_id for row in batch]
         table = run_arrow(connection, load("plan", "layers"), {"disk_ids": disks})
-        layers = {layer.layer_no: layer for layer in _layers(table)}
+        layers = {layer.layer_no: _reachable(layer, regions) for layer in _layers(table)}
         parent = dict(zip(table["layer_no"].to_pylist(), table["parent_no"].to_pylist(), strict=True))
         private = [number for row in batch for number in _walk(row, parent, row.head.private_layers)]
         pairs = run_arrow(connection, load("plan", "steals"), {"layer_nos": private})
@@ -174,6 +187,13 @@ def _walk(row: _HeadRow, parent: Mapping[int, int | None], limit: int) -> list[i
         numbers.append(at)
         at = parent[at]
     return numbers
+
+
+def _reachable(layer: LayerInput, regions: frozenset[str]) -> LayerInput:
+    """A layer in a region that left the fleet cannot be read."""
+    if layer.status != "ok" or layer.region in regions:
+        return layer
+    return replace(layer, status="refused", reason=f"unknown_region {layer.region}")
 
 
 def _layers(table: pa.Table) -> Iterator[LayerInput]:

@@ -61,6 +61,7 @@ def _barriers(head: HeadInput, policy: Policy, now: str) -> Iterator[tuple[str, 
         "cycle": "backing_cycle",
         "missing_backing": "missing_backing",
         "refused_layer": "refused_layer",
+        "unknown_region": "unknown_region",
     }
     if head.status != "ok":
         yield broken.get(head.status, "head_refused"), head.detail or head.status

@@ -23,6 +23,7 @@ SKIPS: dict[str, str] = {
     "failed_before": "its last action failed a few hours ago: it is tried again later, or when a person asks",
     "leased": "another action holds the disk's lease",
     "head_dangling": "the head names a layer that is not there",
+    "unknown_region": "the disk's home is no region of this fleet",
     "head_refused": "the head's record cannot be read",
     "missing_backing": "a layer of the chain refers to a layer that is not there",
     "backing_cycle": "the chain comes back to itself",

@@ -14,7 +14,7 @@ import pytest
 
 from tasks.errors import Permanent
 from tasks.settings import Fleet
-from tasks.stages import inventory
+from tasks.stages import findings, inventory
 from tasks.stages import plan as planning
 from tasks.stages.apply import apply_action
 from tasks.store.heads import HeadStore
@@ -92,6 +92,20 @@ def test_a_disk_whose_action_failed_waits_until_a_person_asks(scanned: Fleet, st
     plan = planning.build(scanned)
     assert (plan.actions, [skip.reason for skip in plan.skips]) == ((), ["failed_before"])
     assert planning.make_plan(scanned, disks=["d1"])["actions"]
+
+
+@pytest.mark.parametrize(("left", "code"), [("eu-west", "unknown_region"), ("us-east", "refused_layer")])
+def test_a_disk_in_a_region_that_left_the_fleet_is_skipped(
+    scanned: Fleet, stores: Stores, left: str, code: str
+) -> None:
+    """No task runs there: it took its share of every run's budget, and nobody was told."""
+    heads = HeadStore(stores["us-east"])
+    heads.swap(heads.read("d1"), "moved", home_region="eu-west")  # its layers stay in us-east
+    inventory.run_inventory(scanned)
+    folder, snapshot = findings.staged(scanned)
+    small = scanned.model_copy(update={"regions": tuple(r for r in scanned.regions if r.name != left)})
+    plan = planning.plan_of_manifest(folder, small, snapshot.snapshot_id, scanned.policy, planning.Options())
+    assert (plan.actions, [skip.reason for skip in plan.skips]) == ((), [code])
 
 
 def test_wrong_input_is_one_line(scanned: Fleet, stores: Stores, chain: Chain, tmp_path: Path) -> None:
