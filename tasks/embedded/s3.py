@@ -50,11 +50,13 @@ class S3Server:
     port: int
     access_key: str
     secret_key: str
+    host: str = HOST  # the name by which its parts find each other
+    bind: str = HOST  # the address on which they listen
 
     @property
     def endpoint(self) -> str:
         """URL of the S3 API."""
-        return f"http://{HOST}:{self.port}"
+        return f"http://{self.host}:{self.port}"
 
     @property
     def ports(self) -> dict[str, int]:
@@ -79,7 +81,8 @@ def start(server: S3Server, buckets: Iterable[str] = (), wait_seconds: float = 3
         server.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         data = server.state_dir / "data"
         data.mkdir(exist_ok=True, mode=0o700)
-        server.daemon.start(_argv(server, data), env=_environment(server), cwd=data)
+        argv, environment = command(server, data)
+        server.daemon.start(argv, env=environment, cwd=data)
     _wait_healthy(server, wait_seconds)
     for bucket in buckets:
         create_bucket(server, bucket)
@@ -162,11 +165,16 @@ def weed_binary() -> str:
     return found
 
 
+def command(server: S3Server, data: Path) -> tuple[list[str], dict[str, str]]:
+    """The program with its arguments, and its whole environment. ConfigError if a key is missing."""
+    return _argv(server, data), _environment(server)
+
+
 def _argv(server: S3Server, data: Path) -> list[str]:
     ports = {name: port for name, port in server.ports.items() if "." not in name}
     grpc = {name.split(".")[0]: port for name, port in server.ports.items() if "." in name}
     return [
-        weed_binary(), "mini", f"-dir={data}", f"-ip={HOST}", f"-ip.bind={HOST}",
+        weed_binary(), "mini", f"-dir={data}", f"-ip={server.host}", f"-ip.bind={server.bind}",
         *(f"-{name}.port={port}" for name, port in ports.items()),
         *(f"-{name}.port.grpc={port}" for name, port in grpc.items()),
         "-disableHttp", "-s3.port.iceberg=0", "-s3.port.lance=0", "-s3.iam=false", "-admin.ui=false", "-webdav=false",
