@@ -5,5 +5,4 @@ airflow db migrate
 airflow fab-db migrate
 airflow users create --role Admin --username admin --password "$ADMIN_PASSWORD" \
     --firstname Fleet --lastname Operator --email admin@example.org
-python -m docker.pools >/tmp/pools.json
-airflow pools import /tmp/pools.json
+python -m docker.pools
