@@ -1,9 +1,16 @@
-"""Datasets that others write: rows of the caches' logs are appended to the current snapshot."""
+"""Datasets that others write: rows of the caches' logs are appended to the current snapshot.
 
+Where files are joined, rows older than KEEP_DAYS go: otherwise a year of logs would be read and written again each day.
+"""
+
+import datetime
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from tasks import clock
 from tasks.errors import ConfigError, NotFound, PreconditionFailed
@@ -13,8 +20,9 @@ from tasks.inventory.schema import DATASETS
 from tasks.inventory.snapshot import FileRef, Snapshot
 from tasks.store.base import ObjectStore
 
-APPENDABLE = ("reads", "boot_traces")
+APPENDABLE = {"reads": "hour", "boot_traces": "started_at"}  # with the column that says how old a row is
 MAX_FILES = 64  # more are joined into one when the next is appended
+KEEP_DAYS = 90.0  # findings look back 14 days unless they are asked for more
 
 
 def append_dataset_files(control: ObjectStore, dataset: str, files: Sequence[Path]) -> Snapshot:
@@ -108,8 +116,7 @@ def _appended(
         present.remove(ref)
     added = [space.put(f"{dataset}-{n}", file) for n, file in enumerate(files) if parquet.row_count(file)]
     if len(present) + len(added) > MAX_FILES:
-        table = parquet.read_files(space.fetch([*present, *added]), DATASETS[dataset])
-        present, added = [], [space.put_table(f"{dataset}-joined", table)]
+        present, added = [], [_joined(space, dataset, [*present, *added])]
     return replace(
         last,
         snapshot_id=space.snapshot_id,
@@ -117,3 +124,18 @@ def _appended(
         created_at=clock.now().isoformat(),
         datasets={**last.datasets, dataset: (*present, *added)},
     )
+
+
+def _joined(space: Workspace, dataset: str, refs: Sequence[FileRef]) -> FileRef:
+    """One file of what is worth keeping of the files, a piece of them in memory at a time."""
+    path = space.folder / f"{dataset}-joined.parquet"
+    since = clock.now() - datetime.timedelta(days=KEEP_DAYS)
+    with parquet.open_writer(path, DATASETS[dataset]) as writer:
+        for file in space.fetch(refs):
+            for table in parquet.read_batches(file, DATASETS[dataset]):
+                writer.write_table(_young(table, APPENDABLE[dataset], since))
+    return space.put(f"{dataset}-joined", path)
+
+
+def _young(table: pa.Table, column: str, since: datetime.datetime) -> pa.Table:
+    return table.filter(pc.fill_null(pc.greater_equal(table[column], pa.scalar(since, table[column].type)), True))

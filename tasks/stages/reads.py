@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from tasks import clock
 from tasks.cache.access_log import Access, parse_cache_line, parse_store_line
 from tasks.cache.log_files import LogCursor, new_lines
 from tasks.errors import ConfigError
@@ -25,6 +26,7 @@ from tasks.units import GIB
 logger = logging.getLogger(__name__)
 
 MAX_BYTES = 1 * GIB  # of logs per step: what was read until then is in the manifest
+AHEAD_SECONDS = 3600.0  # by which a log's clock may be fast: findings count back from the newest row
 
 Parser = Callable[[bytes], Access | None]
 
@@ -103,12 +105,13 @@ def _collect_store(
 
 
 def _roll(lines: Iterable[bytes], parse: Parser, rollup: RollUp, counts: _Counts) -> None:
-    """A line that cannot be read (cut by a full disk, foreign) is counted and left out."""
+    """A line that cannot be read (cut by a full disk, foreign), or is of a future day, is counted and left out."""
+    latest = clock.now().timestamp() + AHEAD_SECONDS
     for line in lines:
         counts.lines += 1
         counts.bytes += len(line)
         try:
-            access = parse(line)
+            access = _past(parse(line), latest)
         except ValueError as error:
             counts.bad += 1
             if counts.bad <= 3:
@@ -116,6 +119,13 @@ def _roll(lines: Iterable[bytes], parse: Parser, rollup: RollUp, counts: _Counts
             continue
         if access is not None:
             rollup.add(access)
+
+
+def _past(access: Access | None, latest: float) -> Access | None:
+    """The access itself. ValueError if its time has not come: one such row would make all others too old to count."""
+    if access is not None and access.time > latest:
+        raise ValueError(f"its time, {access.time:.0f}, is in the future: is the clock of that cache right?")
+    return access
 
 
 def _append(

@@ -1,6 +1,7 @@
 """From a real cache's log to rows of the manifest, exactly once."""
 
 import gzip
+import json
 import secrets
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -153,6 +154,18 @@ def test_junk_in_the_log_is_counted_and_passed_over(site):
     guest_reads(cache, here, 1)
     done = reads.collect(fleet, "us-east")
     assert done["bad_lines"] == 2
+    assert totals(fleet) == (2, 20)
+
+
+def test_lines_of_a_future_day_are_left_out(site):
+    """Findings count back from the newest row: one of the year 2100 would make all others too old to count."""
+    fleet, cache, (here, _), _ = site
+    guest_reads(cache, here, 1)
+    line = json.loads(cache.access_log.read_text(encoding="utf-8").splitlines()[-1])
+    with cache.access_log.open("a", encoding="utf-8") as file:
+        file.write(json.dumps({**line, "time": 4102444800.5}) + "\n" + json.dumps({**line, "time": 1e300}) + "\n")
+    guest_reads(cache, here, 1)
+    assert reads.collect(fleet, "us-east")["bad_lines"] == 2
     assert totals(fleet) == (2, 20)
 
 
