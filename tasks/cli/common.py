@@ -37,7 +37,8 @@ def program() -> str:
 
 def print_json(value: Any) -> None:
     """One JSON document on standard output; dataclasses and dates included."""
-    sys.stdout.write(json.dumps(value, default=_plain, indent=2, ensure_ascii=False) + "\n")
+    readable = (sys.stdout.encoding or "").lower().startswith("utf")  # other terminals get escapes, which are JSON too
+    sys.stdout.write(json.dumps(value, default=_plain, indent=2, ensure_ascii=not readable) + "\n")
 
 
 def _plain(value: Any) -> Any:

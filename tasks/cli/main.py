@@ -1,6 +1,8 @@
 """`chainwright`: the verbs, and one clear line for every error."""
 
 import importlib
+import io
+import os
 import sys
 
 import typer
@@ -53,11 +55,32 @@ def main() -> None:
     """Entry point of the console script."""
     for verb in VERBS:
         importlib.import_module(f"tasks.cli.{verb}").register(app)
+    _print_anything()
     try:
         app()
     except ChainwrightError as error:
         err.print(f"[red]chainwright:[/red] {escape(' '.join(str(error).split()))}")
         sys.exit(EXIT_FAILED)
+    except OSError as error:  # a full disk, a folder that cannot be made: the system says what and where
+        where = f"{error.filename}: " if error.filename else ""
+        err.print(f"[red]chainwright:[/red] {escape(where + (error.strerror or str(error)))}")
+        _forget_output()
+        sys.exit(EXIT_FAILED)
     except KeyboardInterrupt:
         err.print("chainwright: interrupted")
         sys.exit(130)
+
+
+def _print_anything() -> None:
+    """A character that the terminal's encoding lacks is printed as its escape, not as an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _forget_output() -> None:
+    """What standard output could not take must not be tried again, and complained of, at the exit."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
