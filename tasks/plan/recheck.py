@@ -41,7 +41,7 @@ def stale(action: MergeAction, head: HeadNow | None, policy: Policy, now: str) -
 
 def _stale(action: MergeAction, head: HeadNow | None, policy: Policy, now: str) -> tuple[str, str] | None:
     if head is None:
-        return "stale_head", "the disk is gone"
+        return "stale_head", "the disk is gone, or its head cannot be read"
     if head.state != "idle":
         return "running_disk", "a VM was started after the plan was made"
     if head.tip != action.tip:

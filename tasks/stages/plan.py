@@ -4,6 +4,7 @@ A plan is one immutable object, `plans/<plan_id>.json` in the control region's b
 approved and executed; only `recheck` may take parts away, each with its reason.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from tasks.analytics.narrow import narrow
 from tasks.analytics.planner_inputs import Request, fleet_input
 from tasks.analytics.planner_refine import exact_plan
 from tasks.chain.head import Head
-from tasks.errors import ConfigError, NotFound, Refused
+from tasks.errors import ConfigError, NotFound, Permanent, Refused
 from tasks.execute.runner import ENGINES
 from tasks.plan.engine import ORDER
 from tasks.plan.explain import explain, through_worker
@@ -30,6 +31,8 @@ from tasks.store.base import ObjectStore
 from tasks.store.connect import control_store
 from tasks.store.heads import HeadStore
 from tasks.store.plans import load_plan, store_plan
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +142,17 @@ def recheck_action(control: ObjectStore, action: MergeAction, policy: Policy) ->
 
 
 def _heads_now(control: ObjectStore, plan: Plan) -> dict[str, HeadNow]:
-    heads = HeadStore(control)
-    found = ((action.disk_id, _head_now(heads, action.disk_id)) for action in plan.actions)
-    return {disk: head for disk, head in found if head is not None}
+    """The heads of the plan's disks, without those that are gone or whose record cannot be understood."""
+    heads, found = HeadStore(control), {}
+    for action in plan.actions:
+        try:
+            head = _head_now(heads, action.disk_id)
+        except Permanent as problem:  # the other disks' merges do not wait for this record
+            log.warning("disk %s is left alone: %s", action.disk_id, problem)
+            continue
+        if head is not None:
+            found[action.disk_id] = head
+    return found
 
 
 def _head_now(heads: HeadStore, disk_id: str) -> HeadNow | None:
