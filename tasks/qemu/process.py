@@ -139,19 +139,33 @@ def kill_group(child: subprocess.Popen[bytes]) -> None:
     child.wait()
 
 
-@functools.cache
 def sandbox_works() -> bool:
     """May this host's user make the namespaces that bwrap needs?"""
+    return bool(_namespaces())
+
+
+@functools.cache
+def _namespaces() -> tuple[str, ...]:
+    """How a call of bwrap begins on this host; empty if none works.
+
+    Container engines hide parts of /proc, and then the kernel lets nobody mount a new one: tools do without.
+    """
+    bare = ("bwrap", "--unshare-all", "--die-with-parent", "--new-session", "--dev", "/dev")
     if shutil.which("bwrap") is None:
-        return False
-    probe = ["bwrap", "--unshare-all", "--die-with-parent", "--ro-bind", "/", "/", "true"]
-    return subprocess.run(probe, capture_output=True, check=False, timeout=30).returncode == 0
+        return ()
+    for begin in ((*bare, "--proc", "/proc"), bare):
+        probe = ["bwrap", "--ro-bind", "/", "/", *begin[1:], "true"]
+        if subprocess.run(probe, capture_output=True, check=False, timeout=30).returncode == 0:
+            return begin
+    return ()
 
 
 def _walls(sandbox: Sandbox, cwd: Path | None) -> list[str]:
-    if not sandbox_works():
+    argv = list(_namespaces())
+    if not argv:
         return []
-    argv = ["bwrap", "--unshare-all", "--die-with-parent", "--new-session", "--proc", "/proc", "--dev", "/dev"]
+    if "--proc" not in argv:
+        argv += ["--symlink", str(cwd or "/"), "/proc/self/cwd"]  # all that our tools use of /proc: short socket paths
     for folder in _SYSTEM_FOLDERS:
         path = Path(folder)
         if path.is_symlink():

@@ -90,6 +90,31 @@ def test_only_given_folders_are_visible(tmp_path: Path) -> None:
         run(["touch", str(tmp_path / "given" / "new")], sandbox=sandbox)
 
 
+_IN_A_CONTAINER = """
+import sys
+from pathlib import Path
+from tasks.qemu.process import Sandbox, run, sandbox_works
+folder = Path(sys.argv[1])
+assert sandbox_works()
+sandbox = Sandbox(write=(folder,))
+run(["qemu-img", "create", "-q", "-f", "qcow2", str(folder / "a.qcow2"), "1M"], sandbox=sandbox)
+run(["qemu-img", "check", "-q", "-f", "qcow2", str(folder / "a.qcow2")], sandbox=sandbox)
+run(["test", "!", "-e", "/etc/passwd"], sandbox=sandbox)
+"""
+
+
+def test_tools_are_confined_where_a_container_engine_hides_parts_of_proc(tmp_path: Path) -> None:
+    """The kernel then refuses a new /proc to bwrap: as Docker with open seccomp, Podman and Kubernetes do it."""
+    hidden = 'mount --bind /dev/null /proc/timer_list && exec "$@"'
+    unshare = ["unshare", "--mount", "sh", "-c", hidden, "sh"]
+    if not sandbox_works() or subprocess.run([*unshare, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("needs root, and bwrap")
+    done = subprocess.run(
+        [*unshare, sys.executable, "-c", _IN_A_CONTAINER, str(tmp_path)], capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_spawn_ends_with_its_block() -> None:
     with spawn(["sleep", "79"], sandbox=Sandbox()) as child:
         assert child.poll() is None
