@@ -42,6 +42,14 @@ def test_every_service_finds_the_fleet_and_every_volume_is_declared(compose: dic
         assert volumes <= set(compose["volumes"]), name
 
 
+def test_workers_have_no_key_of_the_database(compose: dict[str, Any]) -> None:
+    """They open images that tenants wrote."""
+    for region in REGIONS:
+        environment = compose["services"][f"worker-{region}"]["environment"]
+        assert environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"].startswith("sqlite:")
+        assert environment["AIRFLOW__CORE__FERNET_KEY"] == environment["AIRFLOW__API__SECRET_KEY"] == ""
+
+
 def rotate(log: Path, limit: int) -> None:
     subprocess.run([ROTATE, str(log)], env={**os.environ, "LOG_BYTES": str(limit)}, check=True)
 
