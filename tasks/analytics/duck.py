@@ -4,6 +4,7 @@ A connection is opened where it is used and never kept in a module: DuckDB's thr
 that inherits a connection hangs.
 """
 
+import os
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -51,7 +52,7 @@ def open_manifest(
     try:
         connection.execute("SET TimeZone='UTC'")
         connection.execute("SET enable_progress_bar=false")  # it is drawn on standard output, into --json
-        connection.execute(f"SET temp_directory={_quoted(tempfile.gettempdir() + '/chainwright-duckdb')}")
+        connection.execute(f"SET temp_directory={_quoted(_spill_folder())}")
         for name, schema in (DATASETS | DERIVED).items():
             connection.execute(f"CREATE VIEW {name} AS {_select(directory / name, schema)}")
         for statement in sqlfiles.view_statements() if views else ():
@@ -71,6 +72,11 @@ def lock_down(connection: duckdb.DuckDBPyConnection, directory: Path) -> None:
     connection.execute(f"SET allowed_directories=[{_quoted(str(directory.absolute()) + '/')}]")
     connection.execute("SET enable_external_access=false")
     connection.execute("SET lock_configuration=true")
+
+
+def _spill_folder() -> str:
+    """Made when it is needed. Each user's own: another's cannot be written to."""
+    return f"{tempfile.gettempdir()}/chainwright-duckdb-{os.getuid()}"
 
 
 def _select(folder: Path, schema: pa.Schema) -> str:
