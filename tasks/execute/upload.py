@@ -1,12 +1,11 @@
 """Send a result: parts that the store copies itself, parts that travel, one conditional completion, then read back.
 
-A part's bytes carry their MD5, so that the store refuses others; the ETag of each part is compared with it where the
-store answers with an MD5. After the completion the object's size is checked and its metadata is read again by our own
-reader: the map must be the one that was proved.
+A part's bytes carry their MD5, so that the store refuses others. Where the ETag that it answers with is not that MD5
+(AWS with SSE-KMS: as long, but of something else), the bytes are read back after the completion and compared. Then the
+object's size is checked and its metadata is read again by our own reader: the map must be the one that was proved.
 """
 
 import hashlib
-import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -29,7 +28,6 @@ from tasks.store.upload import complete_upload
 
 PARALLEL_PARTS = 4
 SAMPLE_BYTES = 4096
-_MD5_ETAG = re.compile(r'"?[0-9a-f]{32}"?')
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +71,10 @@ def upload(job: Job, layer_id: str, parts: Sequence[PartSource]) -> Uploaded:
     with ThreadPoolExecutor(1) as beside:  # the sum takes as long as a fast network
         digest = beside.submit(_sent_sha256, parts)
         if isinstance(only, Send) and only.length <= SEND_BYTES:
-            etag = _put_small(job, key, only)
+            etag, summed = _put_small(job, key, only)
         else:
-            etag = _multipart(job, key, parts)
+            etag, summed = _multipart(job, key, parts)
+        _verify_sent(job, key, etag, parts, summed)
         return Uploaded(LayerRef(layer_id, job.action.home_region, etag, size), digest.result())
 
 
@@ -102,10 +101,9 @@ def verify_uploaded(job: Job, uploaded: Uploaded, expected: LayerMap) -> None:
 
 def verify_copies(job: Job, uploaded: Uploaded, parts: Sequence[PartSource]) -> None:
     """Compare both ends of every part that the store copied with its source. Permanent if a byte differs."""
-    places = np.cumsum([0, *(part.length for part in parts)]).tolist()
     samples = [
         (part, at, inside)
-        for part, at in zip(parts, places, strict=False)
+        for part, at in zip(parts, _places(parts), strict=True)
         if isinstance(part, Copy)
         for inside in {0, max(0, part.length - SAMPLE_BYTES)}
     ]
@@ -121,7 +119,26 @@ def _verify_sample(job: Job, uploaded: Uploaded, part: Copy, at: int, inside: in
         raise Permanent(f"layer {uploaded.ref.layer_id}: bytes copied to {at + inside} are not the source's")
 
 
-def _put_small(job: Job, key: str, part: Send) -> str:
+def _places(parts: Sequence[PartSource]) -> list[int]:
+    """Where in the new object each part begins."""
+    ends: list[int] = np.cumsum([part.length for part in parts]).tolist()
+    return [end - part.length for end, part in zip(ends, parts, strict=True)]
+
+
+def _verify_sent(job: Job, key: str, etag: str, parts: Sequence[PartSource], summed: Sequence[bool]) -> None:
+    """Compare what the store's answer did not show to be what was sent. Permanent if a byte differs."""
+
+    def compare(part: Send, at: int) -> None:
+        if job.home.get_range(key, at, part.length, etag) != part.file.read(part.start, part.length):
+            raise Permanent(f"{key}: the {part.length} bytes at {at} are not those that were sent")
+
+    placed = zip(parts, _places(parts), summed, strict=True)
+    doubtful = [(part, at) for part, at, sure in placed if isinstance(part, Send) and not sure]
+    in_parallel(lambda pair: compare(*pair), doubtful, PARALLEL_PARTS)
+
+
+def _put_small(job: Job, key: str, part: Send) -> tuple[str, list[bool]]:
+    """The new ETag, and whether it is the MD5 of what was sent."""
     body = part.file.read(part.start, part.length)
     try:
         etag = job.home.put_new(key, body)
@@ -129,8 +146,7 @@ def _put_small(job: Job, key: str, part: Send) -> str:
         if isinstance(error, PreconditionFailed):
             raise
         etag = _read_back(job, key, len(body), error)
-    _check_sum(key, "the object", etag, body)
-    return etag
+    return etag, [_is_sum(etag, body)]
 
 
 def _read_back(job: Job, key: str, size: int, error: ChainwrightError) -> str:
@@ -144,13 +160,14 @@ def _read_back(job: Job, key: str, size: int, error: ChainwrightError) -> str:
     return info.etag
 
 
-def _multipart(job: Job, key: str, parts: Sequence[PartSource]) -> str:
+def _multipart(job: Job, key: str, parts: Sequence[PartSource]) -> tuple[str, list[bool]]:
+    """The new ETag, and of each part whether its own is the MD5 of what was sent."""
     store = job.home
     upload_id = store.create_multipart(key)
     try:
         job.at("uploading")
         sent = in_parallel(lambda n: _one(job, key, upload_id, n + 1, parts[n]), range(len(parts)), PARALLEL_PARTS)
-        return complete_upload(store, key, upload_id, sent)
+        return complete_upload(store, key, upload_id, [part for part, _ in sent]), [sure for _, sure in sent]
     except OutcomeUnknown:
         raise
     except BaseException:
@@ -159,21 +176,18 @@ def _multipart(job: Job, key: str, parts: Sequence[PartSource]) -> str:
         raise
 
 
-def _one(job: Job, key: str, upload_id: str, number: int, part: PartSource) -> Part:
+def _one(job: Job, key: str, upload_id: str, number: int, part: PartSource) -> tuple[Part, bool]:
     if isinstance(part, Copy):
         bucket = job.stores[part.source.region].bucket
         source = CopySource(bucket, keys.layer(part.source.layer_id), part.start, part.length, part.source.etag)
-        return job.home.copy_part(key, upload_id, number, source)
+        return job.home.copy_part(key, upload_id, number, source), False
     body = part.file.read(part.start, part.length)
     done = job.home.upload_part(key, upload_id, number, body)
-    _check_sum(key, f"part {number}", done.etag, body)
-    return done
+    return done, _is_sum(done.etag, body)
 
 
-def _check_sum(key: str, what: str, etag: str, body: bytes) -> None:
-    wanted = hashlib.md5(body, usedforsecurity=False).hexdigest()
-    if _MD5_ETAG.fullmatch(etag) and etag.strip('"') != wanted:
-        raise Permanent(f"{key}: {what} was stored as {etag}, sent as {wanted}")
+def _is_sum(etag: str, body: bytes) -> bool:
+    return etag.strip('"') == hashlib.md5(body, usedforsecurity=False).hexdigest()
 
 
 def _sent_sha256(parts: Sequence[PartSource]) -> str:
