@@ -180,7 +180,7 @@ class S3Store:
                 IfNoneMatch="*",
                 MultipartUpload={"Parts": [{"PartNumber": part.number, "ETag": part.etag} for part in ordered]},
             )
-            return answer["ETag"]
+            return _quoted(answer["ETag"])
 
     def abort_multipart(self, key: str, upload_id: str) -> None:
         """AbortMultipartUpload."""
@@ -225,6 +225,11 @@ def _checked_range(where: str, status: int, content_range: str, body: bytes, sta
 
 def _info_of(item: "ObjectTypeDef") -> ObjectInfo:
     return ObjectInfo(item["Key"], item["Size"], item["ETag"], item["LastModified"])
+
+
+def _quoted(etag: str) -> str:
+    """As every other answer has it: Ceph RGW leaves the quotes out at the end of a multipart upload."""
+    return etag if etag.startswith('"') else f'"{etag}"'
 
 
 def _md5(body: bytes) -> str:

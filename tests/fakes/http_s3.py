@@ -31,6 +31,7 @@ class Faults:
     short_pages: bool = False  # a listing's second page is empty and claims to be the last
     anonymous: bool = False  # needs no Authorization header
     down: bool = False  # 503 to everything
+    bare_etag: bool = False  # no quotes in the answer to the end of a multipart upload, as Ceph RGW
     requests: list[str] = field(default_factory=list)
 
 
@@ -185,7 +186,8 @@ def write(
         time.sleep(faults.race_seconds)
         etag = store.put(key, body)
     if "uploadId" in query:
-        text = f"<CompleteMultipartUploadResult><ETag>{escape(etag)}</ETag></CompleteMultipartUploadResult>"
+        shown = etag.strip('"') if faults.bare_etag else etag
+        text = f"<CompleteMultipartUploadResult><ETag>{escape(shown)}</ETag></CompleteMultipartUploadResult>"
         return Answer(200, text.encode())
     return Answer(200, headers={"ETag": etag})
 

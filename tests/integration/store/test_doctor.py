@@ -66,6 +66,10 @@ def test_server_that_never_lets_if_match_through() -> None:
     assert "heads could never change" in found["put_if_match"].detail
 
 
+def test_server_that_leaves_out_the_quotes_is_understood() -> None:
+    assert failing(Faults(bare_etag=True)) == set()
+
+
 def test_server_without_ranges_pages_or_privacy() -> None:
     assert failing(Faults(no_ranges=True)) >= {"ranges"}
     assert failing(Faults(short_pages=True)) == {"list_paging"}
