@@ -1,9 +1,11 @@
-"""Which credentials a region's store is asked with."""
+"""Which credentials a region's store is asked with, and whose certificates it may show."""
 
 import functools
 import os
+from pathlib import Path
 
 import boto3
+from botocore.exceptions import BotoCoreError
 
 from tasks.errors import ConfigError
 from tasks.settings import Region
@@ -20,13 +22,31 @@ def session_of(region: Region) -> boto3.Session:
         raise ConfigError(f"regions.{region.name}: access_key_env and secret_key_env belong together")
     keys = tuple(_value(region, name) for name in names) if any(names) else ()
     environment = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
-    session = _session(region.s3_region, keys, tuple(sorted(environment.items())))
-    if session.get_credentials() is None:
+    try:
+        session = _session(region.s3_region, keys, tuple(sorted(environment.items())))
+        found = session.get_credentials()
+    except BotoCoreError as error:  # half of a pair, no such profile, a file that is none, a role that is refused
+        raise ConfigError(f"region {region.name}: credentials: {error}") from None
+    if found is None:
         raise ConfigError(
             f"region {region.name}: no credentials: fleet.toml names no variables (access_key_env, secret_key_env),"
             " and AWS_ACCESS_KEY_ID, AWS_PROFILE or a role are not there either"
         )
     return session
+
+
+def ca_bundle(region: Region) -> bytes | None:
+    """The certificates that boto3 believes (AWS_CA_BUNDLE, or `ca_bundle` of the profile): a private authority's.
+
+    For those who ask stores without boto3. None: the usual ones. ConfigError if the file cannot be read.
+    """
+    path = session_of(region)._session.get_config_variable("ca_bundle")  # noqa: SLF001 - boto3 has no other way
+    if not path:
+        return None
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise ConfigError(f"region {region.name}: AWS_CA_BUNDLE {path}: {error.strerror or error}") from None
 
 
 def _value(region: Region, variable: str) -> str:

@@ -90,3 +90,13 @@ def test_names_win(fleet: Fleet, keys: tuple[str, str], monkeypatch: pytest.Monk
     named = {"access_key_env": "MY_KEY", "secret_key_env": "MY_SECRET"}
     regions = tuple(one.model_copy(update=named) for one in fleet.regions)
     assert works(fleet.model_copy(update={"regions": regions}))
+
+
+@pytest.mark.s3
+@pytest.mark.parametrize(("name", "value"), [("AWS_PROFILE", "nobody"), ("AWS_ACCESS_KEY_ID", "half of a pair")])
+def test_what_boto3_cannot_use_is_one_clear_line(
+    fleet: Fleet, keys: tuple[str, str], monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=r"region eu-west: credentials: .*(nobody|AWS_SECRET_ACCESS_KEY)"):
+        open_store(fleet.region("eu-west"))
