@@ -3,7 +3,7 @@ of the CPU; docs/benchmarks/inventory.md has the figures. All else goes through 
 """
 
 from datetime import timedelta
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import obstore
 from obstore.auth.boto3 import Boto3CredentialProvider
@@ -15,7 +15,10 @@ from tasks.chain.qcow2_ranges import Block
 from tasks.errors import NotFound, Permanent, PreconditionFailed, Transient
 from tasks.settings import USER_AGENT, Region
 from tasks.store.base import ObjectStore
-from tasks.store.credentials import session_of
+from tasks.store.credentials import ca_bundle, session_of
+
+if TYPE_CHECKING:
+    from obstore.store import ClientConfig
 
 
 class RangeSource(Protocol):
@@ -78,6 +81,8 @@ class ObstoreSource:
 
 
 def _open(region: Region) -> S3Store:
+    authority = ca_bundle(region)
+    trust: "ClientConfig" = {"root_certificate": authority} if authority else {}
     return S3Store(
         bucket=region.bucket,
         endpoint=region.endpoint or None,
@@ -90,6 +95,7 @@ def _open(region: Region) -> S3Store:
             "timeout": timedelta(seconds=120),
             "connect_timeout": timedelta(seconds=5),
             "user_agent": USER_AGENT,
+            **trust,
         },
         # Our own policy retries (tasks.retry); the library would wait minutes.
         retry_config={"max_retries": 1, "retry_timeout": timedelta(seconds=30)},

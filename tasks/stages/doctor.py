@@ -2,6 +2,7 @@
 
 import os
 import re
+import secrets
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from pathlib import Path
 import urllib3
 
 from tasks.errors import ChainwrightError
+from tasks.inventory.fetch import ObstoreSource
 from tasks.qemu.process import sandbox_works
 from tasks.settings import Fleet, Region
 from tasks.store import keys
@@ -77,7 +79,24 @@ def check_region(region: Region) -> list[Check]:
     except ChainwrightError as error:
         return [Check("reachable", False, str(error))]
     checks = probe_store(store, pages)
-    return [*checks, check_private(region, store)] if region.endpoint and checks[0].ok else checks
+    if not checks[0].ok:
+        return checks
+    checks.append(check_scans(region, store))
+    return [*checks, check_private(region, store)] if region.endpoint else checks
+
+
+def check_scans(region: Region, store: ObjectStore) -> Check:
+    """Scans read layers by another library, which follows no redirect to a bucket's own region."""
+    key = f"{keys.DOCTOR}{secrets.token_hex(8)}"
+    try:
+        etag = store.put_new(key, b"0123456789")
+        try:
+            found = bytes(ObstoreSource(region).read(key, 2, 4, etag))
+        finally:
+            store.delete(key)
+    except ChainwrightError as error:
+        return Check("scan_reads", False, f"{error} (is s3_region {region.s3_region!r} the bucket's?)")
+    return Check("scan_reads", found == b"2345", f"as scans read: {len(found)} bytes of a range of 4")
 
 
 def check_private(region: Region, store: ObjectStore) -> Check:

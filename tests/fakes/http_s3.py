@@ -31,6 +31,7 @@ class Faults:
     short_pages: bool = False  # a listing's second page is empty and claims to be the last
     anonymous: bool = False  # needs no Authorization header
     down: bool = False  # 503 to everything
+    region: str = ""  # whatever is signed for another one is answered as AWS does: sign it for this one
     bare_etag: bool = False  # no quotes in the answer to the end of a multipart upload, as Ceph RGW
     requests: list[str] = field(default_factory=list)
 
@@ -102,6 +103,9 @@ def answer(
         return fail(503, "ServiceUnavailable")
     if not faults.anonymous and "authorization" not in headers:
         return fail(403, "AccessDenied")
+    if f"/{faults.region}/s3/" not in headers.get("authorization", "") and faults.region:
+        text = f"<Error><Code>AuthorizationHeaderMalformed</Code><Region>{faults.region}</Region></Error>"
+        return Answer(400, text.encode(), {"x-amz-bucket-region": faults.region})
     try:
         if not key:
             return bucket(store, faults, method, query)
