@@ -82,7 +82,7 @@ class ObstoreSource:
 
 def _open(region: Region) -> S3Store:
     authority = ca_bundle(region)
-    trust: "ClientConfig" = {"root_certificate": authority} if authority else {}
+    trust: ClientConfig = {"root_certificate": authority} if authority else {}
     return S3Store(
         bucket=region.bucket,
         endpoint=region.endpoint or None,

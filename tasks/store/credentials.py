@@ -40,7 +40,7 @@ def ca_bundle(region: Region) -> bytes | None:
 
     For those who ask stores without boto3. None: the usual ones. ConfigError if the file cannot be read.
     """
-    path = session_of(region)._session.get_config_variable("ca_bundle")  # noqa: SLF001 - boto3 has no other way
+    path = session_of(region)._session.get_config_variable("ca_bundle")
     if not path:
         return None
     try:

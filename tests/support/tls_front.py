@@ -20,7 +20,9 @@ http {{
   uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
   server {{
     listen 127.0.0.1:{port} ssl; ssl_certificate {folder}/cert.pem; ssl_certificate_key {folder}/cert.key;
-    location / {{ proxy_pass {endpoint}; proxy_set_header Host $http_host; add_header X-Said-Name $ssl_server_name always; }}
+    location / {{
+      proxy_pass {endpoint}; proxy_set_header Host $http_host; add_header X-Said-Name $ssl_server_name always;
+    }}
   }}
 }}
 """

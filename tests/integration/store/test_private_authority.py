@@ -1,4 +1,4 @@
-"""A store behind TLS whose certificate a private authority signed: on-premises Ceph, MinIO, a proxy that looks inside."""
+"""A store behind TLS whose certificate a private authority signed: Ceph or MinIO on premises."""
 
 from pathlib import Path
 
