@@ -12,10 +12,13 @@ from tenacity import (
 from tasks import clock
 from tasks.errors import PreconditionFailed, Transient
 
+ANSWER_SECONDS = 60  # that a client waits for an answer; a connection may be dropped without a word
+_CALL_SECONDS = 3.0 * ANSWER_SECONDS  # so that a request without an answer is sent again
+
 
 def store_call() -> Retrying:
     """Around one call to a store that may be repeated: reads, listings, writes under `If-None-Match` of derived ids."""
-    return _policy(Transient, first_wait=0.1, longest_wait=5, seconds=60, attempts=5)
+    return _policy(Transient, first_wait=0.1, longest_wait=5, seconds=_CALL_SECONDS, attempts=5)
 
 
 def until_up(seconds: float) -> Retrying:
@@ -25,7 +28,7 @@ def until_up(seconds: float) -> Retrying:
 
 def until_settled() -> Retrying:
     """A conditional write that may be sent again unchanged, since its condition lets at most one through."""
-    return _policy(Transient, first_wait=0.1, longest_wait=2, seconds=60, attempts=5)
+    return _policy(Transient, first_wait=0.1, longest_wait=2, seconds=_CALL_SECONDS, attempts=5)
 
 
 def until_won(seconds: float = 60.0) -> Retrying:

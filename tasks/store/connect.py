@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.config import Config
 
 from tasks.errors import ConfigError
+from tasks.retry import ANSWER_SECONDS
 from tasks.settings import USER_AGENT, Fleet, Region
 from tasks.store.base import ObjectStore
 from tasks.store.credentials import session_of
@@ -63,7 +64,7 @@ def make_client(region: Region) -> "S3Client":
                 response_checksum_validation="when_required",
                 max_pool_connections=CONNECTIONS,
                 connect_timeout=5,
-                read_timeout=60,
+                read_timeout=ANSWER_SECONDS,
                 tcp_keepalive=True,
             ),
         )
