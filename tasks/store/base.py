@@ -70,7 +70,10 @@ class ObjectStore(Protocol):
         """Delete; with `if_match` only that version. Deleting what is not there is no error."""
 
     def list(self, prefix: str, start_after: str = "") -> Iterator[ObjectInfo]:
-        """Every object under the prefix in key order, page by page. A failed page raises: never a short list."""
+        """Every object under the prefix, page by page. A failed page raises: never a short list.
+
+        In key order, but that some stores walk folders: `a/x` comes before `a.qcow2` then.
+        """
 
     def upload_file(self, key: str, path: Path) -> str:
         """Create `key` from a file with `If-None-Match: *`, multipart above a bound; the new ETag."""

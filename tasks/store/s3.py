@@ -9,7 +9,7 @@ import datetime
 import email.utils
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -122,7 +122,7 @@ class S3Store:
         """
         where = self._where(prefix)
         token: dict[str, Any] = {"StartAfter": start_after} if start_after else {}
-        last = start_after
+        order = _Order(start_after)
         while True:
             with translated(where):
                 page = self._client.list_objects_v2(Bucket=self.bucket, Prefix=prefix, MaxKeys=self._page, **token)
@@ -131,9 +131,9 @@ class S3Store:
             if len(infos) != page.get("KeyCount", len(infos)):
                 raise Transient(f"{where}: a page of {page['KeyCount']} keys has {len(infos)}")
             for info in infos:
-                if info.key <= last and last:
-                    raise Transient(f"{where}: listing went back from {last} to {info.key}")
-                last = info.key
+                if not order.forward(info.key):
+                    raise Transient(f"{where}: listing went back from {order.last} to {info.key}")
+                order.last = info.key
                 yield info
             if not more:
                 return
@@ -221,6 +221,27 @@ def _checked_range(where: str, status: int, content_range: str, body: bytes, sta
     if first != start or last - first + 1 != expected or len(body) != expected:
         raise Transient(f"{where}: asked for {start}+{length}, got {first}-{last}/{total} and {len(body)} bytes")
     return body
+
+
+def _by_folders(key: str) -> list[str]:
+    return key.split("/")
+
+
+class _Order:
+    """Do keys only go forward? By bytes, as S3 has it, or all of them by folders, as SeaweedFS walks them.
+
+    It gives `a/x` before `a.qcow2`: a foreign folder must not end the listing of its bucket.
+    """
+
+    def __init__(self, start_after: str) -> None:
+        self.last = start_after
+        self._orders: list[Callable[[str], Any]] = [str, _by_folders]
+
+    def forward(self, key: str) -> bool:
+        """Is this key, like all before it, behind the last one?"""
+        if self.last:
+            self._orders = [order for order in self._orders if order(key) > order(self.last)]
+        return bool(self._orders)
 
 
 def _info_of(item: "ObjectTypeDef") -> ObjectInfo:
