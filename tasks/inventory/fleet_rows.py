@@ -81,9 +81,9 @@ def link_layers(merged: Merged, tips: Iterable[str], now: datetime.datetime) -> 
     objects = _mark_duplicates(objects)
     present = set(objects["layer_id"].to_pylist())
     wanted = {name for name in objects["backing_layer_id"].to_pylist() if name} | {tip for tip in tips if tip}
-    lost = wanted - present
     old_missing = merged.layers.filter(pc.equal(merged.layers["status"], MISSING))
-    vanished, next_no = _missing_rows(lost, old_missing, merged.removed, merged.next_layer_no, now)
+    known = {row["layer_id"]: row for row in (*merged.removed.to_pylist(), *old_missing.to_pylist())}
+    vanished, next_no = _missing_rows(_lost(wanted, present, known), known, merged.next_layer_no, now)
     layers = pa.concat_tables([objects, vanished])
     layers = _with(layers, "parent_no", _numbers(objects, layers["backing_layer_id"]))
     order = pc.sort_indices(layers, [("layer_no", "ascending")])
@@ -118,14 +118,25 @@ def _mark_duplicates(objects: pa.Table) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=LAYERS)
 
 
+def _lost(wanted: set[str], present: set[str], known: dict[str, dict[str, Any]]) -> set[str]:
+    """What is referred to but not there, and what that was built on: retirement must know it should it come back."""
+    found: set[str] = set()
+    more = wanted - present
+    while more:
+        found |= more
+        more = (
+            {known[layer_id]["backing_layer_id"] for layer_id in more if layer_id in known} - present - found - {None}
+        )
+    return found
+
+
 def _missing_rows(
-    lost: set[str], old_missing: pa.Table, removed: pa.Table, next_no: int, now: datetime.datetime
+    lost: set[str], known: dict[str, dict[str, Any]], next_no: int, now: datetime.datetime
 ) -> tuple[pa.Table, int]:
     """A row per lost id: the one of before, or that of the object that was there, or a bare one."""
-    by_id = {row["layer_id"]: row for row in (*removed.to_pylist(), *old_missing.to_pylist())}
     rows = []
     for layer_id in sorted(lost):
-        row = by_id.get(layer_id)
+        row = known.get(layer_id)
         if row is None:
             row = {"layer_no": next_no, "layer_id": layer_id, "key": keys.layer(layer_id), "first_seen": now}
             row["reason"] = "never_seen"

@@ -171,3 +171,25 @@ def _undo_of_a_fresh_disk(fleet: Fleet, tmp_path: Path) -> None:
     chain = build(tmp_path / "fresh", SPECS[:1])
     import_disk(fleet, chain.folder, "fresh", chain.path(chain.tip).name, "us-east")
     retire.undo(fleet, "fresh")
+
+
+@pytest.mark.parametrize("gone", [(3,), (1,), (3, 2), (3, 2, 1)], ids=str)
+def test_what_a_lost_layer_was_built_on_stays(
+    fleet: Fleet, stores: dict[str, ObjectStore], tmp_path: Path, gone: tuple[int, ...]
+) -> None:
+    """A delete marker, an index that forgot an entry, a hasty hand: who brings the layer back has the disk again."""
+    chain = build(tmp_path / "in", SPECS)
+    done = import_disk(fleet, chain.folder, "vm", chain.path(chain.tip).name, "us-east")
+    export_disk(fleet, "vm", tmp_path / "before.raw")
+    run_inventory(fleet)
+    store = stores["us-east"]
+    lost = {key: store.get(key)[0] for key in (keys.layer(done.layers[number].layer_id) for number in gone)}
+    for key in lost:
+        store.delete(key)
+        run_inventory(fleet)
+    for _ in range(3):
+        report = retire.retire(without_grace(fleet), dry_run=False)
+        assert (report["marked"], report["swept"]) == ([], [])
+    for key, body in lost.items():
+        store.put_new(key, body)
+    assert same_content(fleet, tmp_path)
