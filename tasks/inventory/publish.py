@@ -1,7 +1,6 @@
 """Join the parts of a scan with the last snapshot into a new one, and make it current."""
 
 import logging
-import tempfile
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -86,14 +85,13 @@ def publish(
     Safe to repeat: results that are published already give the snapshot that has them. PreconditionFailed if others
     published again and again meanwhile; the store's errors otherwise, with nothing changed.
     """
-    work_dir.mkdir(parents=True, exist_ok=True)
     for attempt in range(PUBLISH_ATTEMPTS):
         pointer = manifest.read_pointer(control)
         last = manifest.load_snapshot(control, pointer.snapshot_id) if pointer.snapshot_id else None
         if last and results and {result["scan_id"] for result in results} <= set(last.scans):
             return last
-        with tempfile.TemporaryDirectory(prefix="publish-", dir=work_dir) as folder:
-            space = Workspace(control, work_dir / "manifests", Path(folder), manifest.new_snapshot_id())
+        with staging.scratch(work_dir, "publish") as folder:
+            space = Workspace(control, work_dir / "manifests", folder, manifest.new_snapshot_id())
             snapshot = _build(space, last, results, regions)
         try:
             manifest.publish_snapshot(control, snapshot, pointer)
@@ -102,6 +100,7 @@ def publish(
             if attempt == PUBLISH_ATTEMPTS - 1:
                 raise
             continue
+        staging.tidy(work_dir / "manifests")
         _clean_up(control, results)
         with suppress(ChainwrightError):  # the snapshot is published; what is too old waits for the next one
             expire(control)

@@ -1,7 +1,6 @@
 """Scan one shard: list, compare, read what is new, leave a part for `publish`."""
 
 import logging
-import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -63,11 +62,11 @@ def scan_shard(
         "parts": [],
     }
     if new or gone:
-        work_dir.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="scan-", dir=work_dir) as folder:
-            files = _read_layers(new, gone, shard.region, rules, counting, Path(folder))
+        with staging.scratch(work_dir, "scan") as folder:
+            files = _read_layers(new, gone, shard.region, rules, counting, folder)
             result["refused"] = _count_refused(files)
             result["parts"] = _upload(control, shard, files)
+    staging.tidy(work_dir / "manifests")
     effort = counting.effort
     seconds = round(clock.monotonic() - started, 3)
     logger.info("region=%s shard=%s/%s new=%s gone=%s", shard.region, shard.number, shard.of, len(new), len(gone))
@@ -111,6 +110,8 @@ def _read_one(item: ObjectInfo, region: str, rules: ScanRules, fetch: Fetcher, w
     spool = writer.spool()
     try:
         row = scan_layer(item, region, rules, fetch, spool.keep)
+    except OSError:  # the work directory (a source's are store errors): it says nothing of the layer
+        raise
     except Exception as error:  # one broken object never stops the rest, not even by a fault of ours
         logger.exception("region=%s key=%s: the reader failed", region, item.key)
         facts = LayerFacts(status=REFUSED, reason=why.READER_ERROR, detail=f"{type(error).__name__}: {error}"[:300])

@@ -4,7 +4,8 @@
     <cache_dir>/files/…                                       the time of a file without a snapshot is its last use
     <cache_dir>/lock                                          shared by whoever stages, exclusive while something goes
 
-What nobody used for a day goes when the next snapshot comes, but for the newest few.
+What nobody used for a day goes with the next scan or snapshot, but for the newest few. So does what a process that was
+killed left half made.
 """
 
 import contextlib
@@ -14,6 +15,7 @@ import logging
 import os
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -45,7 +47,7 @@ def stage(control: ObjectStore, snapshot: Snapshot, cache_dir: Path) -> Path:
             _build(control, snapshot, cache_dir, target)
         os.utime(target)
     if not known:
-        prune(cache_dir, KEPT_SNAPSHOTS, UNUSED_SECONDS)
+        tidy(cache_dir)
     return target
 
 
@@ -67,6 +69,11 @@ def _build(control: ObjectStore, snapshot: Snapshot, cache_dir: Path, target: Pa
         shutil.rmtree(building, ignore_errors=True)
 
 
+def tidy(cache_dir: Path) -> list[str]:
+    """Remove what nobody used for a day, but for the newest few snapshots. After whatever may have fetched files."""
+    return prune(cache_dir, KEPT_SNAPSHOTS, UNUSED_SECONDS)
+
+
 def prune(cache_dir: Path, keep: int, unused_seconds: float = 0.0) -> list[str]:
     """Remove snapshots and files without one that nobody used for so long; not the `keep` newest (ids sort by time).
 
@@ -84,11 +91,49 @@ def prune(cache_dir: Path, keep: int, unused_seconds: float = 0.0) -> list[str]:
             for file in (cache_dir / "files").glob("[!.]*"):
                 if file.stat().st_nlink == 1 and file.stat().st_mtime <= limit:
                     file.unlink(missing_ok=True)
+            _remove_half_made(cache_dir)
     except BlockingIOError:
         return []
     if old:
         logger.info("%s: %s old snapshots removed", cache_dir, len(old))
     return [path.name for path in old]
+
+
+def _remove_half_made(cache_dir: Path) -> None:
+    """Under the exclusive lock nobody is making anything: what is hidden is of a process that was killed."""
+    for file in (cache_dir / "files").glob(".*"):
+        file.unlink(missing_ok=True)
+    for folder in (cache_dir / "snapshots").glob(".*"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def scratch(work_dir: Path, name: str) -> Iterator[Path]:
+    """A private folder `<work_dir>/<name>-…`, removed at the end. Those of processes that died go with the next one."""
+    for old in work_dir.glob(f"{name}-*"):
+        _remove_dead(old)
+    work_dir.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f"{name}-", dir=work_dir) as folder, _held(Path(folder)):
+        yield Path(folder)
+
+
+@contextlib.contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """The folder's own lock, which the kernel gives back when its process ends, however it ends."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _remove_dead(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # held (BlockingIOError), or gone by now
+        if clock.now().timestamp() - folder.stat().st_mtime < UNUSED_SECONDS:
+            return  # its owner may not hold it yet
+        with _held(folder):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager

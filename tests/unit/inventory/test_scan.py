@@ -1,6 +1,7 @@
 """Scans of buckets in memory: what becomes a row, what is read again, what a fault leaves behind."""
 
 import dataclasses
+import errno
 import itertools
 import json
 import os
@@ -523,3 +524,28 @@ def test_a_scan_over_any_store_reads_by_ranges(fleet: Fleet) -> None:
     fleet.scan()
     assert {row["status"] for row in fleet.layers().values()} == {"ok"}
     assert store.calls.count("get_range") == 5 + 2
+
+
+def test_a_full_work_directory_says_nothing_of_the_layers(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    fleet.put("us-east", chain(5, NAMES))
+    fleet.scan()
+    fleet.put("eu-west", chain(3, NAMES[100:]))
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(parts.Spool, "keep", full)
+    with pytest.raises(OSError, match="No space left"):
+        fleet.scan()
+    assert {row["status"] for row in fleet.layers().values()} == {"ok"}
+
+
+def test_a_worker_that_only_scans_keeps_no_old_manifests(fleet: Fleet) -> None:
+    files = fleet.work / "manifests" / "files"
+    for number in range(6):
+        fleet.put("us-east", {NAMES[number]: build(Image({0: DATA}))})
+        for path in files.glob("*"):
+            os.utime(path, (0, 0))  # nobody used it for a day
+        fleet.scan_region("us-east")
+        fleet.scan()
+    assert len(list(files.iterdir())) <= 8

@@ -3,7 +3,7 @@ import os
 import time
 from pathlib import Path
 
-from tasks.inventory.staging import prune
+from tasks.inventory.staging import prune, scratch, tidy
 
 
 def stage_by_hand(cache: Path, snapshot: str, *files: str) -> None:
@@ -57,3 +57,27 @@ def test_nothing_goes_while_somebody_stages(tmp_path: Path) -> None:
 def age(path: Path, seconds: float) -> None:
     then = time.time() - seconds
     os.utime(path, (then, then))
+
+
+def test_what_killed_processes_left_goes(tmp_path: Path) -> None:
+    stage_by_hand(tmp_path, "20260101T000000-aa", "one")
+    (tmp_path / "files/.two.1234").write_text("half of it")
+    (tmp_path / "snapshots/.20260102T000000-bb.1234/layers").mkdir(parents=True)
+    tidy(tmp_path)
+    assert {path.name for path in (tmp_path / "files").iterdir()} == {"one"}
+    assert {path.name for path in (tmp_path / "snapshots").iterdir()} == {"20260101T000000-aa"}
+
+
+def test_private_folders_of_killed_processes_go_with_the_next(tmp_path: Path) -> None:
+    for name in ("scan-dead", "scan-young", "publish-dead", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "part").write_text("x")
+    for name in ("scan-dead", "publish-dead", "other"):
+        age(tmp_path / name, 90_000)
+    with scratch(tmp_path, "scan") as held:
+        age(held, 90_000)
+        with scratch(tmp_path, "scan") as other:
+            assert held.is_dir()
+            assert other != held
+        assert {path.name for path in tmp_path.iterdir()} == {"scan-young", "publish-dead", "other", held.name}
+    assert not held.exists()
