@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tasks.chain.head import Head, HeadKind
-from tasks.errors import ConfigError, NotFound, Permanent, PreconditionFailed, Refused
+from tasks.errors import ConfigError, NotFound, Permanent, PreconditionFailed, Refused, Transient
+from tasks.retry import store_call
 from tasks.settings import Fleet
 from tasks.stages.layer_stream import checked_stream, digest_of, rewritten_start
 from tasks.stages.local_chain import LocalLayer, walk
@@ -231,13 +232,37 @@ def _send(
 
 
 def _upload(store: ObjectStore, plan: _Planned, meter: Meter) -> None:
-    size, key = plan.local.size, keys.layer(plan.layer_id)
-    parts = checked_stream(plan.local.path, plan.start, part_bytes(size), plan.sha256, meter.add)
+    """As often as it takes: the id is derived from the content, so that an earlier try's object is the right one."""
+    for attempt in store_call():
+        with attempt:
+            _upload_once(store, plan, meter)
+
+
+def _upload_once(store: ObjectStore, plan: _Planned, meter: Meter) -> None:
+    size, key, sent = plan.local.size, keys.layer(plan.layer_id), 0
+
+    def add(count: int) -> None:
+        nonlocal sent
+        sent += count
+        meter.add(count)
+
+    parts = checked_stream(plan.local.path, plan.start, part_bytes(size), plan.sha256, add)
     try:
         upload_stream(store, key, parts, size)
-    except PreconditionFailed:  # another import of the same content was faster; the read-back decides
-        if store.info(key).size != size:
-            raise
+    except PreconditionFailed as error:  # another import, or our own try; the read-back decides
+        _check_there(store, key, size, error)
+    except Transient:
+        meter.add(-sent)
+        raise
+
+
+def _check_there(store: ObjectStore, key: str, size: int, error: PreconditionFailed) -> None:
+    try:
+        found = store.info(key)
+    except NotFound:  # a conflict (409) with a write that did not come to be
+        raise Transient(str(error)) from None
+    if found.size != size:
+        raise error
 
 
 def _verify(store: ObjectStore, plan: _Planned, meter: Meter) -> None:

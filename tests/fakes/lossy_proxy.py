@@ -21,6 +21,8 @@ class Script:
     half_answer  the client gets the first 20 bytes of the answer
     half_body    a whole answer, whose body ends in the middle
     empty_body   a whole answer without a body
+    busy         503 SlowDown, the server never sees it
+    conflict     409, the server never sees it: another conditional write was under way, and came to nothing
     """
 
     matches: Callable[[str], bool]
@@ -62,6 +64,9 @@ def serve(client: socket.socket, port: int, script: Script) -> None:
             fate = script.fate(request.split(b"\r\n", 1)[0].decode())
             if fate == "lose_request":
                 return
+            if fate in REFUSALS:
+                client.sendall(refusal(*REFUSALS[fate]))
+                continue
             answer = forward(port, request)
             if fate == "lose_answer":
                 return
@@ -83,6 +88,15 @@ MANGLED: dict[str, Callable[[bytes], bytes]] = {
     "half_body": lambda answer: with_body(answer, 0.5),
     "empty_body": lambda answer: with_body(answer, 0.0),
 }
+
+
+REFUSALS = {"busy": (503, "SlowDown"), "conflict": (409, "ConditionalRequestConflict")}
+
+
+def refusal(status: int, code: str) -> bytes:
+    """An error of S3's own."""
+    body = f"<Error><Code>{code}</Code><Message>try again</Message></Error>".encode()
+    return b"HTTP/1.1 %d %s\r\nContent-Length: %d\r\n\r\n" % (status, code.encode(), len(body)) + body
 
 
 def forward(port: int, request: bytes) -> bytes:

@@ -9,12 +9,14 @@ from tasks.chain.head import Head
 from tasks.embedded.s3 import S3Server
 from tasks.errors import NotFound, OutcomeUnknown, Transient
 from tasks.settings import Fleet, Region
+from tasks.stages.transfer import import_disk
 from tasks.store.base import ObjectStore
 from tasks.store.connect import open_store
 from tasks.store.heads import HeadStore
 from tasks.store.upload import upload_file
 from tasks.units import MIB
 from tests.fakes.lossy_proxy import Script, proxy
+from tests.support.qcow2_bytes import DATA, Image, build
 
 pytestmark = pytest.mark.s3
 OLD, NEW = "0" * 32, "1" * 32
@@ -131,3 +133,30 @@ def test_range_is_whole_or_tried_again(s3_server: S3Server, region: Region, fate
     etag = real.put_new("layers/a", b"0123456789" * 100)
     with proxy(s3_server.port, Script(lambda line: line.startswith("GET "), [fate, fate])) as url:
         assert through(region, url).get_range("layers/a", 10, 500, etag) == b"0123456789" * 50
+
+
+def creates_a_layer(first_line: str) -> bool:
+    return "/layers/" in first_line and (first_line.startswith("PUT ") or "uploadId" in first_line)
+
+
+@pytest.mark.parametrize("fate", ["busy", "conflict", "lose_request", "lose_answer"])
+@pytest.mark.parametrize("size", [1, 20 * MIB], ids=["one piece", "parts"])
+def test_an_import_survives_what_stores_do(
+    fleet: Fleet, s3_server: S3Server, tmp_path: Path, fate: str, size: int
+) -> None:
+    """AWS answers 503 to PUTs while it makes room for a growing prefix; 409 while another conditional write runs."""
+    image = build(Image({0: DATA}))
+    (tmp_path / "tip.qcow2").write_bytes(image + bytes(size - 1))
+    script = Script(creates_a_layer if size == 1 else completes, [fate] * 2)
+    with proxy(s3_server.port, script) as url:
+        regions = tuple(region.model_copy(update={"endpoint": url}) for region in fleet.regions)
+        through_proxy = fleet.model_copy(update={"regions": regions})
+        done = import_disk(through_proxy, tmp_path, "vm", "tip.qcow2", "us-east")
+    assert done.created
+    store = open_store(fleet.region("us-east"))
+    assert store.info(f"layers/{done.tip}.qcow2").size == len(image) + size - 1
+    assert list(store.list_multipart("layers/")) == []
+
+
+def completes(first_line: str) -> bool:
+    return first_line.startswith("POST ") and "uploadId" in first_line
