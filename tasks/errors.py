@@ -5,6 +5,7 @@ ChainwrightError            one clear line: what, where
 ├── NotFound                a disk, layer, object or file that was named is not there
 ├── Refused                 a hazard or a rule forbids it; `reason` is a stable code
 ├── PreconditionFailed      somebody else changed it first (409, 412)
+│   └── Conflict            … or was about to, and may not have succeeded (409)
 ├── Transient               try again: time-outs, 5xx, throttling
 ├── Permanent               the store or a tool said no: trying again is of no use
 └── OutcomeUnknown          a write may or may not have happened and cannot be read back: delete nothing
@@ -37,6 +38,10 @@ class Refused(ChainwrightError):
 
 class PreconditionFailed(ChainwrightError):
     """A conditional write lost: the object was created or changed by another."""
+
+
+class Conflict(PreconditionFailed):
+    """Refused because another write was under way (AWS: 409). That one may have come to nothing: look, try again."""
 
 
 class Transient(ChainwrightError):

@@ -37,6 +37,7 @@ from tasks.chain.layer import DISK_ID, LAYER_ID
 from tasks.errors import (
     ChainwrightError,
     ConfigError,
+    Conflict,
     NotFound,
     OutcomeUnknown,
     Permanent,
@@ -49,6 +50,7 @@ from tasks.store import keys
 from tasks.store.base import ObjectInfo, ObjectStore
 
 READERS = 16  # heads read at once by a listing
+_REPEATED = (Transient, Conflict)  # not applied so far: the same write again, under the same condition
 _SUPERSEDED = '"superseded"'  # matches no object: ours was written, and something on top of it
 
 
@@ -254,7 +256,7 @@ class HeadStore:
         try:
             current = self.read(head.disk_id)
         except NotFound:
-            if isinstance(error, PreconditionFailed):
+            if not isinstance(error, _REPEATED):
                 raise PreconditionFailed(f"head {head.disk_id}: deleted meanwhile") from None
             raise Transient(str(error)) from None
         except ChainwrightError as unreadable:
@@ -264,7 +266,7 @@ class HeadStore:
             return current if current.head.generation == head.generation else HeadVersion(head, _SUPERSEDED)
         if fate == "unknown":
             raise OutcomeUnknown(f"head {head.disk_id}: too many writes since generation {head.generation}")
-        if fate == "pending" and isinstance(error, Transient):
+        if fate == "pending" and isinstance(error, _REPEATED):
             raise Transient(str(error)) from None
         raise PreconditionFailed(
             f"head {head.disk_id}: generation {current.head.generation} was written by another"

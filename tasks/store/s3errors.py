@@ -7,12 +7,11 @@ import urllib3.exceptions
 from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
 
-from tasks.errors import ChainwrightError, NotFound, Permanent, PreconditionFailed, Transient
+from tasks.errors import ChainwrightError, Conflict, NotFound, Permanent, PreconditionFailed, Transient
 
-_PRECONDITION = {409, 412}
 _ABSENT_CODES = {"NoSuchKey", "NoSuchUpload", "404", "NotFound"}
 _BUSY_CODES = {"SlowDown", "Throttling", "RequestTimeout", "InternalError", "ServiceUnavailable"}
-_CONFLICT_CODES = {"PreconditionFailed", "ConditionalRequestConflict", "OperationAborted"}
+_CONFLICT_CODES = {"ConditionalRequestConflict", "OperationAborted"}
 
 _NETWORK = (
     boto.ConnectionError,
@@ -50,7 +49,9 @@ def from_response(error: boto.ClientError, where: str) -> ChainwrightError:
     text = f"{where}: {code or status}: {detail.get('Message') or 'no message'}"
     if code == "NoSuchBucket":
         return Permanent(f"{where}: no such bucket")
-    if status in _PRECONDITION or code in _CONFLICT_CODES:
+    if status == 409 or code in _CONFLICT_CODES:
+        return Conflict(text)
+    if status == 412 or code == "PreconditionFailed":
         return PreconditionFailed(text)
     if code in _BUSY_CODES or status >= 500 or status in {408, 429}:
         return Transient(text)

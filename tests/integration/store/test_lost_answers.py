@@ -35,7 +35,7 @@ def put_of_heads(first_line: str) -> bool:
     return first_line.startswith("PUT ") and "/heads/" in first_line
 
 
-@pytest.mark.parametrize("fate", ["lose_request", "lose_answer", "half_answer"])
+@pytest.mark.parametrize("fate", ["lose_request", "lose_answer", "half_answer", "busy", "conflict"])
 @pytest.mark.parametrize("times", [1, 3])
 def test_publish(s3_server: S3Server, region: Region, fate: str, times: int) -> None:
     real = HeadStore(open_store(region))
@@ -47,7 +47,15 @@ def test_publish(s3_server: S3Server, region: Region, fate: str, times: int) -> 
     assert real.read("vm") == done
     assert (done.head.tip, done.head.generation) == (NEW, 3)
     sent = sum(map(put_of_heads, script.seen))
-    assert sent == (times + 1 if fate == "lose_request" else 1)  # an applied write is found, not sent again
+    assert sent == (
+        1 if fate in {"lose_answer", "half_answer"} else times + 1
+    )  # an applied write is found, not sent again
+
+
+def test_a_conflict_that_nobody_won_creates_the_head(s3_server: S3Server, region: Region) -> None:
+    with proxy(s3_server.port, Script(put_of_heads, ["conflict"])) as url:
+        done = HeadStore(through(region, url)).create(Head("vm", OLD, "disk", "us-east"))
+    assert HeadStore(open_store(region)).read("vm") == done
 
 
 def test_publish_that_nobody_can_judge_is_unknown(s3_server: S3Server, region: Region) -> None:
