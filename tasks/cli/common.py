@@ -36,9 +36,11 @@ def program() -> str:
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on standard output; dataclasses and dates included."""
-    readable = (sys.stdout.encoding or "").lower().startswith("utf")  # other terminals get escapes, which are JSON too
-    sys.stdout.write(json.dumps(value, default=_plain, indent=2, ensure_ascii=not readable) + "\n")
+    """One JSON document on standard output; dataclasses and dates included.
+
+    ASCII: file names need not be text (Linux), nor need the locale know their letters.
+    """
+    sys.stdout.write(json.dumps(value, default=_plain, indent=2) + "\n")
 
 
 def _plain(value: Any) -> Any:

@@ -24,7 +24,9 @@ from tasks.store.connect import control_store
 from tasks.store.heads import HeadStore
 from tasks.units import KIB, MIB
 from tests.support.chains import Chain, LayerSpec, build, guest_sha256
-from tests.support.cli import REPO, chainwright_here, write_fleet_toml
+from tests.support.cli import REPO, chainwright, chainwright_here, write_fleet_toml
+from tests.support.qcow2_bytes import DATA, Image
+from tests.support.qcow2_bytes import build as image_bytes
 
 pytestmark = [pytest.mark.s3, pytest.mark.qemu]
 
@@ -247,3 +249,16 @@ def test_layer_file_that_changed_in_the_work_directory_is_fetched_again(
     parts[0].write_bytes(bytes(body))
     done = export.export_disk(fleet, "vm", tmp_path / "out.raw")
     assert done.guest_sha256 == guest_sha256(chain.path(chain.tip))
+
+
+@pytest.mark.parametrize("name", [os.fsdecode(b"tip\xff.qcow2"), "tip\u0142\U0001f600.qcow2"], ids=["bytes", "letters"])
+@pytest.mark.parametrize("locale", [{}, {"PYTHONIOENCODING": "iso8859-1"}], ids=["utf-8", "latin-1"])
+def test_names_that_the_locale_cannot_print(fleet: Fleet, tmp_path: Path, name: str, locale: dict[str, str]) -> None:
+    (tmp_path / name).write_bytes(image_bytes(Image({0: DATA})))
+    toml = write_fleet_toml(fleet, tmp_path / "fleet.toml")
+    options = ("--disk", "vm", "--tip", name, "--region", "us-east", "--fleet", toml)
+    ran = chainwright("import", tmp_path, *options, "--json", env=locale)
+    assert ran.json["layers"][0]["file"] == name
+    out = tmp_path / f"out-{name}"
+    assert chainwright("export", "vm", out, "--fleet", toml, env=locale).code == 0
+    assert out.exists()
