@@ -15,6 +15,7 @@ Order, and what a crash leaves (only files in the work directory, which the next
 
 from collections.abc import Sequence
 
+from tasks import descriptors
 from tasks.chain import run_maps
 from tasks.chain.compose_layout import Layout, lay_out
 from tasks.chain.compose_pieces import Source
@@ -50,6 +51,7 @@ def _open(job: Job) -> list[Opened]:
     if job.maps is None:
         return open_layers(job, refs)
     known = run_maps.decode(job.maps, [run_maps.Name(ref.layer_id, ref.etag) for ref in refs])
+    descriptors.allow(len(refs) + len(job.chain))
     return in_parallel(lambda pair: open_known(job, *pair), list(zip(refs, known, strict=True)))
 
 

@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tasks import descriptors
 from tasks.chain.extent import Extents
 from tasks.chain.layer import layer_file_name
 from tasks.chain.qcow2_layout import KNOWN_HEADER_BYTES, parse_header
@@ -107,6 +108,7 @@ def open_layer(job: Job, ref: LayerRef) -> Opened:
 
 def open_layers(job: Job, refs: Sequence[LayerRef]) -> list[Opened]:
     """Several at once."""
+    descriptors.allow(len(refs) + len(job.chain))
     return in_parallel(lambda ref: open_layer(job, ref), refs)
 
 

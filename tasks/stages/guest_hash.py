@@ -8,9 +8,10 @@ import hashlib
 import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from tasks import descriptors
 from tasks.chain.extent import from_rows
 from tasks.chain.layer import ExtentKind, LayerFacts
 from tasks.errors import Permanent
@@ -27,13 +28,14 @@ _READ_BLOCKS = 16
 @contextmanager
 def chain_blocks(layers: Sequence[tuple[Path, LayerMap]], size: int) -> Iterator[Iterator[Block]]:
     """Guest content of local whole layer files, tip first. Permanent if a compressed cluster is broken."""
-    files = [HeldFile(path, path.stat().st_size, whole(path.stat().st_size)) for path, _ in layers]
-    try:
-        view = GuestView([LocalLayer(file, found) for file, (_, found) in zip(files, layers, strict=True)], size)
-        yield view.blocks()
-    finally:
-        for file in files:
-            file.close()
+    descriptors.allow(len(layers))
+    with ExitStack() as opened:
+        held = []
+        for path, found in layers:
+            file = HeldFile(path, path.stat().st_size, whole(path.stat().st_size))
+            opened.callback(file.close)
+            held.append(LocalLayer(file, found))
+        yield GuestView(held, size).blocks()
 
 
 @contextmanager

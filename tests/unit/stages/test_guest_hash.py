@@ -2,6 +2,7 @@
 
 import hashlib
 import random
+import resource
 from pathlib import Path
 
 import pytest
@@ -64,3 +65,15 @@ def test_reader_of_a_raw_layer_agrees_with_its_bytes(tmp_path: Path) -> None:
         left: list[Block] = list(ours)
         assert left == list(theirs)
     assert len(left) > 5
+
+
+def test_a_chain_has_more_layers_than_a_process_has_descriptors(tmp_path: Path) -> None:
+    """Public clouds have seen 1,000 layers; most systems let a process begin with 1,024 files."""
+    layers = [(sparse(tmp_path / f"{number}", 512), raw_map(512)) for number in range(200)]
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (150, before[1]))
+    try:
+        with chain_blocks(layers, 512) as blocks:
+            assert list(blocks) == []
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
