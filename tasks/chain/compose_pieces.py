@@ -87,7 +87,7 @@ def touching(pieces: Pieces, ranges: Ranges, cluster_size: int) -> npt.NDArray[n
 
 def copyable_clusters(pieces: Pieces, number: int, source: Source, cluster_bits: int) -> I64:
     """Live host clusters of a source that lie in its object whole."""
-    if not source.copyable or source.object_bytes < MIN_PART_BYTES:
+    if not source.copyable or source.object_bytes <= MIN_PART_BYTES:
         return np.empty(0, np.int64)
     mine = pieces.source == number
     first = pieces.host[mine] >> cluster_bits

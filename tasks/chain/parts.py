@@ -1,7 +1,7 @@
 """Which parts make a new object out of an old one: what the store copies itself, what the worker sends. Pure.
 
 S3's rules: every part but the last has at least 5 MiB, none more than 5 GiB, at most 10,000 parts; a range can be
-copied only from an object of at least 5 MiB.
+copied only from an object of more than 5 MiB.
 """
 
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ def plan_parts(size: int, changed: Ranges, old_size: int) -> list[PartPlan]:
     """
     pieces: list[PartPlan] = []
     at = 0
-    for start, end in _changes(size, changed, old_size if old_size >= MIN_PART_BYTES else 0):
+    for start, end in _changes(size, changed, old_size if old_size > MIN_PART_BYTES else 0):
         if start - at >= MIN_PART_BYTES:
             pieces.append(PartPlan(copy=True, start=at, length=start - at))
             at = start

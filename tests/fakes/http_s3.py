@@ -210,6 +210,8 @@ def part(store: MemoryStore, key: str, query: dict[str, str], headers: dict[str,
         return Answer(200, headers={"ETag": store.upload_part(key, upload_id, number, body).etag})
     source = unquote(headers["x-amz-copy-source"]).lstrip("/").partition("/")[2]
     first, last = (int(text) for text in headers["x-amz-copy-source-range"].removeprefix("bytes=").split("-"))
+    if store.info(source).size <= 5 << 20:  # as AWS documents it
+        return fail(400, "InvalidRequest")
     etag = headers.get("x-amz-copy-source-if-match", store.info(source).etag)
     copied: Part = store.copy_part(
         key, upload_id, number, CopySource(store.bucket, source, first, last - first + 1, etag)
