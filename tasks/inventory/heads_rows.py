@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 READ_THREADS = 16
 DANGLING = "dangling"
+UNREADABLE = "unreadable"  # tried again by the next scan
 # What reading a record of a wrong shape raises.
 MALFORMED = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
 
@@ -33,7 +34,8 @@ def read_heads(control: ObjectStore, last: pa.Table) -> pa.Table:
 
     def read(item: ObjectInfo) -> dict[str, Any] | None:
         old = known.get(_disk_id(item.key))
-        return old if old and old["etag"] == item.etag else _read(control, item)
+        same = old is not None and old["etag"] == item.etag and old["reason"] != UNREADABLE
+        return old if same else _read(control, item)
 
     with ThreadPoolExecutor(READ_THREADS) as pool:
         rows = [row for row in pool.map(read, listed) if row is not None]
@@ -64,13 +66,17 @@ def _read(control: ObjectStore, item: ObjectInfo) -> dict[str, Any] | None:
     disk_id = _disk_id(item.key)
     try:
         body, info = get_small(control, item.key)
+    except NotFound:
+        return None  # deleted since it was listed
+    except Permanent as error:  # denied, archived: it says nothing of the record
+        logger.warning("head=%s not read: %s", disk_id, error)
+        return {"disk_id": disk_id, "etag": item.etag, "status": REFUSED, "reason": UNREADABLE}
+    try:
         head = head_from_json(json.loads(body))
         _check(head, disk_id, item.key)
         row = _row(head, info.etag)
         pa.Table.from_pylist([row], schema=HEADS)  # a value of a wrong type must not spoil the whole table
         return row
-    except NotFound:
-        return None  # deleted since it was listed
     except (*MALFORMED, Permanent) as error:
         logger.warning("head=%s refused: %s", disk_id, error)
         reason = "bad_name" if isinstance(error, Permanent) else "bad_record"

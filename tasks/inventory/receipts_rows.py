@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from tasks.errors import NotFound
+from tasks.errors import NotFound, Permanent
 from tasks.inventory.heads_rows import MALFORMED, READ_THREADS, get_small, list_all
 from tasks.inventory.schema import RECEIPTS
 from tasks.store import keys
@@ -27,17 +27,19 @@ def read_receipts(control: ObjectStore, last: pa.Table, seen: pa.Table) -> tuple
     changed = [item for item in listed if before.get(item.key) != item.etag]
     if not changed and len(before) == len(listed):
         return last, seen
+    unread: set[str] = set()
     with ThreadPoolExecutor(READ_THREADS) as pool:
-        fresh = [row for row in pool.map(lambda item: _read(control, item), changed) if row is not None]
+        fresh = [row for row in pool.map(lambda item: _read(control, item, unread), changed) if row is not None]
     replaced = {row["action_id"] for row in fresh}
     rows = [row for row in last.to_pylist() if row["action_id"] not in replaced] + fresh
     rows.sort(key=lambda row: str(row["action_id"]))
-    now_seen = pa.table({"key": [item.key for item in listed], "etag": [item.etag for item in listed]}, schema=SEEN)
+    read = [item for item in listed if item.key not in unread]
+    now_seen = pa.table({"key": [item.key for item in read], "etag": [item.etag for item in read]}, schema=SEEN)
     return pa.Table.from_pylist(rows, schema=RECEIPTS), now_seen
 
 
-def _read(control: ObjectStore, item: ObjectInfo) -> dict[str, Any] | None:
-    """The row, or None: under way, gone, or not a receipt."""
+def _read(control: ObjectStore, item: ObjectInfo, unread: set[str]) -> dict[str, Any] | None:
+    """The row, or None: under way, gone, not a receipt, or (noted in `unread`, tried again) denied by the store."""
     try:
         raw = json.loads(get_small(control, item.key)[0])
         row = _row(raw) if raw["state"] == "done" else None
@@ -45,6 +47,10 @@ def _read(control: ObjectStore, item: ObjectInfo) -> dict[str, Any] | None:
             pa.Table.from_pylist([row], schema=RECEIPTS)
         return row
     except NotFound:
+        return None
+    except Permanent as error:
+        logger.warning("%s: not read: %s", item.key, error)
+        unread.add(item.key)
         return None
     except MALFORMED as error:
         logger.warning("%s: not a receipt: %s", item.key, error)

@@ -11,6 +11,7 @@ from tasks.errors import ChainwrightError, Conflict, NotFound, Permanent, Precon
 
 _ABSENT_CODES = {"NoSuchKey", "NoSuchUpload", "404", "NotFound"}
 _BUSY_CODES = {"SlowDown", "Throttling", "RequestTimeout", "InternalError", "ServiceUnavailable"}
+_OTHER_REFUSALS = {"InvalidObjectState", "RequestTimeTooSkewed"}  # 403: archived (Glacier); this machine's clock
 _CONFLICT_CODES = {"ConditionalRequestConflict", "OperationAborted"}
 
 _NETWORK = (
@@ -59,6 +60,8 @@ def from_response(error: boto.ClientError, where: str) -> ChainwrightError:
         return NotFound(text)
     if status == 416:
         return BeyondEnd(text)
+    if code in _OTHER_REFUSALS:
+        return Permanent(text)
     if status in {401, 403}:
         return Permanent(f"{where}: access refused ({code or status}): wrong credentials or no right to this bucket")
     return Permanent(text)

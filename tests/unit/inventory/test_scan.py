@@ -15,12 +15,13 @@ from tasks.chain import qcow2_reasons as why
 from tasks.chain.extent import COLUMNS
 from tasks.chain.head import Head, head_to_json
 from tasks.chain.layer import ExtentKind
-from tasks.errors import OutcomeUnknown, PreconditionFailed, Transient
+from tasks.errors import OutcomeUnknown, Permanent, PreconditionFailed, Transient
 from tasks.inventory import manifest, parts, publish, shard_scan, shards
 from tasks.inventory.fetch import StoreSource
 from tasks.inventory.layer_scan import ScanRules
 from tasks.store import keys
-from tests.fakes.store import Fault, FaultyStore
+from tasks.store.base import ObjectInfo
+from tests.fakes.store import Fault, FaultyStore, MemoryStore
 from tests.support.inventory import Fleet
 from tests.support.qcow2_bytes import DATA, ZERO, Image, build, chain
 
@@ -549,3 +550,36 @@ def test_a_worker_that_only_scans_keeps_no_old_manifests(fleet: Fleet) -> None:
         fleet.scan_region("us-east")
         fleet.scan()
     assert len(list(files.iterdir())) <= 8
+
+
+def receipt(action_id: str) -> bytes:
+    action = {"action_id": action_id, "disk_id": "vm", "engine": "stream"}
+    return json.dumps({"state": "done", "outcome": "failed", "action": action}).encode()
+
+
+def test_a_record_that_the_store_denies_stops_no_publication(fleet: Fleet) -> None:
+    """Archived by a lifecycle rule, or under a key that was taken away: read again once that is over."""
+    fleet.put("us-east", chain(1, NAMES))
+    for name in ("denied", "open"):
+        fleet.control.put_new(keys.head(name), head(name, IDS[0]))
+        fleet.control.put_new(keys.action(name), receipt(name))
+    control = fleet.control
+
+    class Denying(MemoryStore):
+        def get(self, key: str) -> tuple[bytes, ObjectInfo]:
+            if "denied" in key:
+                raise Permanent(f"{key}: InvalidObjectState")
+            return super().get(key)
+
+    fleet.control = Denying("us-east", "control")
+    fleet.control.objects, fleet.control.peers = control.objects, control.peers
+    fleet.scan()
+    assert {row["disk_id"]: row["reason"] for row in fleet.table("heads").to_pylist()} == {
+        "denied": "unreadable",
+        "open": None,
+    }
+    assert fleet.table("receipts")["action_id"].to_pylist() == ["open"]
+    fleet.control = control
+    fleet.scan()
+    assert {row["status"] for row in fleet.table("heads").to_pylist()} == {"ok"}
+    assert sorted(fleet.table("receipts")["action_id"].to_pylist()) == ["denied", "open"]
