@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tasks.errors import Permanent
-from tasks.lifeline import tied
+from tasks.lifeline import WHILE_INPUT_IS_OPEN, open_while_alive, tied
 from tasks.units import GIB
 
 STDERR_TAIL = 800  # characters of a tool's complaint that an error carries
@@ -113,22 +113,23 @@ def spawn(
     argv: Sequence[str], *, sandbox: Sandbox, limits: Limits = DEFAULT_LIMITS, cwd: Path | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A running tool; leaving the block kills it and its children if they are still there."""
-    child = subprocess.Popen(
-        [*tied("KILL"), *_walls(sandbox, cwd), *_prlimit(limits), *argv],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        cwd=cwd,
-        env={"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "LC_ALL": "C"},
-        start_new_session=True,
-    )
-    try:
-        yield child
-    finally:
-        kill_group(child)
-        for stream in (child.stdout, child.stderr):
-            if stream is not None:
-                stream.close()
+    with open_while_alive() as held:
+        child = subprocess.Popen(
+            [*tied("KILL"), *_walls(sandbox, cwd), *WHILE_INPUT_IS_OPEN, *_prlimit(limits), *argv],
+            stdin=held,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=cwd,
+            env={"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "LC_ALL": "C"},
+            start_new_session=True,
+        )
+        try:
+            yield child
+        finally:
+            kill_group(child)
+            for stream in (child.stdout, child.stderr):
+                if stream is not None:
+                    stream.close()
 
 
 def kill_group(child: subprocess.Popen[bytes]) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tasks.lifeline import tied
+from tasks.lifeline import WHILE_INPUT_IS_OPEN, open_while_alive, tied
 from tasks.qemu.process import Limits, Sandbox, ToolFailed, ToolKilled, ToolTimedOut, run, sandbox_works, spawn
 
 pytestmark = pytest.mark.qemu
@@ -76,6 +76,18 @@ def test_a_tool_whose_worker_died_before_it_was_tied_does_not_start(tmp_path: Pa
     assert not (tmp_path / "started").exists()
     subprocess.run([*tied("KILL"), "touch", str(tmp_path / "started")], check=True)
     assert (tmp_path / "started").exists()
+
+
+def test_a_tool_whose_worker_died_before_bwrap_was_tied_does_not_start(tmp_path: Path) -> None:
+    argv = [*WHILE_INPUT_IS_OPEN, "touch", str(tmp_path / "started")]
+    with open_while_alive() as held:
+        orphan = os.dup(held)
+        subprocess.run(argv, stdin=held, check=True)
+    assert (tmp_path / "started").exists()
+    (tmp_path / "started").unlink()
+    assert subprocess.run(argv, stdin=orphan, check=False).returncode == 1
+    os.close(orphan)
+    assert not (tmp_path / "started").exists()
 
 
 def test_only_given_folders_are_visible(tmp_path: Path) -> None:
