@@ -70,7 +70,9 @@ def test_what_was_warmed_before_takes_room_in_the_cache(site, tmp_path):
 def test_an_interrupt_ends_warming_at_once(site, tmp_path):
     fleet = changed(site, tmp_path, bytes_per_second=MIB)
     write_fleet_toml(fleet, tmp_path / "fleet.toml")
-    code = "import sys; from tasks.cli.main import main; sys.exit(main())"
+    code = "import signal, sys; from tasks.cli.main import main\n"
+    code += "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a background job of a shell ignores it
+    code += "sys.exit(main())"
     argv = [sys.executable, "-c", code, "warm", "one", "--region", "us-east", "--fleet", str(tmp_path / "fleet.toml")]
     running = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
