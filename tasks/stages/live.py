@@ -12,6 +12,7 @@ The layers in between are not touched: they stay valid for every other disk, and
 stopped disk's new tip rests on the base. A job that fails leaves the overlay on the old tip, which stays allowed.
 """
 
+import functools
 import hashlib
 from contextlib import suppress
 from dataclasses import replace
@@ -196,6 +197,11 @@ def _private_layers(fleet: Fleet, head: Head, count: int) -> int:
 
 
 def _chain_lengths(fleet: Fleet) -> list[dict[str, Any]]:
-    folder, _ = staged(fleet, control_store(fleet))
+    return _rows_of(staged(fleet, control_store(fleet))[0])
+
+
+@functools.lru_cache(maxsize=1)
+def _rows_of(folder: Path) -> list[dict[str, Any]]:
+    """Kept, because a plan asks once for each long disk, and a staged snapshot never changes."""
     with open_manifest(folder) as connection:
         return run(connection, find("chain_length")).dicts()
