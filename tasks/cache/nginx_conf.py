@@ -24,6 +24,8 @@ _PATH = re.compile(r"/[A-Za-z0-9._/@+ -]*")
 _SOCKET_BYTES = 100  # of the 108 that the kernel allows
 _DIGITS = 13  # of the largest object's size
 _KEYS_PER_MIB = 8000  # nginx's own figure
+# What cache and router refuse with 416: the patterns of a map of the Range header, to 1.
+_RANGE_REFUSED = '"" 0; "~^bytes=[0-9]{1,15}-[0-9]{0,15}$" 0; "~^bytes=-[0-9]{1,15}$" 0; default 1;'
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,7 @@ def render(fleet: Fleet, region: str, site: CacheSite, limits: OriginLimits | No
         listen=site.listen,
         slice_bytes=SLICE_BYTES,
         last_slice=_last_slice_pattern(),
+        range_refused=_RANGE_REFUSED,
         ca_file=site.ca_file,
         region_names="|".join(origin.name for origin in origins),
         origins="".join(f'    "{origin.name}" "{origin.url}";\n' for origin in origins),
@@ -119,6 +122,7 @@ def render_router(region: str, site: CacheSite, nodes: Sequence[str], limits: Or
         log_dir=site.log_dir,
         listen=site.listen,
         slice_bytes=SLICE_BYTES,
+        range_refused=_RANGE_REFUSED,
         nodes="".join(f"    server {node} max_fails=1 fail_timeout=10s;\n" for node in nodes),
         read_seconds=limits.lock_seconds + limits.retry_seconds + limits.read_seconds,
     )
