@@ -16,6 +16,7 @@ from tasks import clock
 _DAY_SECONDS = 86400
 _KEPT_DAYS = 60
 _KEPT_RUNS = 100
+RUN_LIMIT = "the run's limit of bytes"  # a note: what bounds the warming
 
 ByDay = Sequence[tuple[int, int]]  # (days ago, bytes)
 
@@ -88,7 +89,7 @@ class SharedBudget:
         """Why `coming_bytes` more must not be fetched; "" if they may. `fetched_bytes` are this disk's so far."""
         record = self._ledger.read()
         if record.runs.get(self._run, 0) + coming_bytes > self._run_bytes:
-            return "the run's limit of bytes"
+            return RUN_LIMIT
         allowed, note = self._room(record.by_day(_today(), without=fetched_bytes))
         return note if fetched_bytes + coming_bytes > allowed else ""
 

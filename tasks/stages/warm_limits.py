@@ -4,7 +4,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from tasks.cache.ledger import ByDay, SharedBudget, WarmLedger
+from tasks.cache.ledger import RUN_LIMIT, ByDay, SharedBudget, WarmLedger
 from tasks.cache.limits import SharedLimits
 from tasks.settings import Fleet, Region
 from tasks.stages.warm_chain import WarmChain
@@ -21,17 +21,16 @@ def shared_limits(fleet: Fleet, region: str) -> SharedLimits:
 
 def shared_budget(fleet: Fleet, chain: WarmChain, settings: Region, max_bytes: int | None, run: str) -> SharedBudget:
     """Of one disk in a run: `max_bytes` (default: the fleet's) is for all disks of that run."""
-    asked = fleet.warm.bytes_per_run if max_bytes is None else max_bytes
     room = partial(_room, chain, _capacity(fleet, settings))
-    return SharedBudget(WarmLedger(_folder(fleet, settings.name)), run, asked, room)
+    return SharedBudget(WarmLedger(_folder(fleet, settings.name)), run, _run_bytes(fleet, max_bytes), room)
 
 
 def limit_now(fleet: Fleet, chain: WarmChain, settings: Region, max_bytes: int | None) -> tuple[int, str]:
     """Bytes that a new run may fetch of the disk, and what bounds them."""
     warmed = WarmLedger(_folder(fleet, settings.name)).by_day()
     allowed, note = _room(chain, _capacity(fleet, settings), warmed)
-    asked = fleet.warm.bytes_per_run if max_bytes is None else max_bytes
-    return (allowed, note) if allowed <= asked else (asked, "the run's limit of bytes")
+    asked = _run_bytes(fleet, max_bytes)
+    return (allowed, note) if allowed <= asked else (asked, RUN_LIMIT)
 
 
 def allowed_bytes(chain: WarmChain, capacity: int) -> tuple[int, str]:
@@ -55,6 +54,10 @@ def allowed_bytes(chain: WarmChain, capacity: int) -> tuple[int, str]:
     if chain.disk_days_ago is not None and chain.disk_days_ago <= horizon:
         return capacity // 2, "half of the cache's share for warming is one disk's limit"
     return 0, f"colder than what the cache holds (all of it was read within {horizon + 1} days)"
+
+
+def _run_bytes(fleet: Fleet, max_bytes: int | None) -> int:
+    return fleet.warm.bytes_per_run if max_bytes is None else max_bytes
 
 
 def _capacity(fleet: Fleet, settings: Region) -> int:
